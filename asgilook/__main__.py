@@ -1,0 +1,92 @@
+"""The command line: `python -m asgilook`, or `asgilook` once it is installed."""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import sys
+from typing import Any
+
+import uvicorn
+import uvicorn.config
+
+from . import __version__
+from .config import Config, ConfigError, describe
+
+# After SIGTERM: seconds until what is still under way is given up.
+GRACEFUL_SHUTDOWN = 10
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line; return its exit code."""
+    args = _parser().parse_args(argv)
+    try:
+        config = Config()
+    except ConfigError as ex:
+        print(f'asgilook: {ex}', file=sys.stderr)
+        return 2
+    if args.command == 'config':
+        print(describe(config))
+    else:
+        _serve(args)
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog='asgilook',
+        description='An image service. Settings come from the environment: '
+        'see `asgilook config`.',
+    )
+    parser.add_argument(
+        'command',
+        nargs='?',
+        default='serve',
+        choices=['serve', 'config'],
+        help='serve (the default), or print the settings in force',
+    )
+    parser.add_argument('--host', default='127.0.0.1', help='default: %(default)s')
+    parser.add_argument(
+        '--port', type=_port, default=8000, help='default: %(default)s; 0: any free one'
+    )
+    parser.add_argument(
+        '--workers', type=_workers, default=1, help='processes; default: %(default)s'
+    )
+    parser.add_argument('--version', action='version', version=__version__)
+    return parser
+
+
+def _port(value: str) -> int:
+    if not value.isdecimal() or int(value) > 65535:
+        raise argparse.ArgumentTypeError('must be from 0 to 65535')
+    return int(value)
+
+
+def _workers(value: str) -> int:
+    if not value.isdecimal() or int(value) < 1:
+        raise argparse.ArgumentTypeError('must be at least 1')
+    return int(value)
+
+
+def _serve(args: argparse.Namespace) -> None:
+    uvicorn.run(
+        'asgilook.asgi:app',
+        host=args.host,
+        port=args.port,
+        workers=args.workers,
+        lifespan='on',
+        timeout_graceful_shutdown=GRACEFUL_SHUTDOWN,
+        server_header=False,
+        log_config=_log_config(),
+    )
+
+
+def _log_config() -> dict[str, Any]:
+    """Let the service's own log lines go where uvicorn's go."""
+    log_config = copy.deepcopy(uvicorn.config.LOGGING_CONFIG)
+    log_config['loggers']['asgilook'] = {'handlers': ['default'], 'level': 'INFO'}
+    return log_config
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,173 @@
+"""Pixels: any accepted picture to a clean JPEG, and a stored JPEG to a thumbnail.
+
+Pure and synchronous: binary file in, binary file out.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import warnings
+from collections.abc import Callable
+from typing import Any, BinaryIO
+
+import PIL
+
+# TIFF and WebP only for Pillow to know them: else it imports all of its formats.
+from PIL import (  # noqa: F401
+    AvifImagePlugin,
+    Image,
+    ImageFile,
+    TiffImagePlugin,
+    WebPImagePlugin,
+    features,
+)
+from PIL.JpegImagePlugin import JpegImageFile, get_sampling
+
+from . import colour, exif
+from .containers import Picture, take_apart
+from .errors import UnsupportedFormat
+from .guards import CheckedFile, decoding, refuse
+
+Size = tuple[int, int]
+Check = Callable[[], None]
+
+# In entity tags: to be raised with whatever changes the bytes of a thumbnail.
+RENDERER = f'1-{PIL.__version__}-{features.version("libjpeg_turbo")}'
+
+# Of an upload decoders get small blocks, so that no block is long to decode.
+BLOCK = 4096
+
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+def configure(max_pixels: int) -> None:
+    """Set what Pillow keeps for the whole process: once, at start.
+
+    Some decoders allocate before a size can be compared with the limit: Pillow
+    refuses more than twice MAX_IMAGE_PIXELS. What it says about files is noise.
+    """
+    Image.MAX_IMAGE_PIXELS = (max_pixels + 1) // 2
+    AvifImagePlugin.DEFAULT_MAX_THREADS = 1
+    warnings.filterwarnings('ignore', module=r'PIL\.')
+    logging.getLogger('PIL').setLevel(logging.CRITICAL)
+
+
+def to_jpeg(
+    source: BinaryIO, target: BinaryIO, *, max_pixels: int, quality: int, check: Check
+) -> Size:
+    """Write an upload as a clean JPEG and return (width, height) of what is stored.
+
+    Raises `UnsupportedFormat`, `ImageDamaged`, `UploadTooLarge`, OSError of the files,
+    MemoryError, and whatever `check` raises.
+    """
+    data = source.read()
+    with decoding(check) as checked:
+        picture = take_apart(data, checked)
+        del data
+        if picture is None:
+            raise UnsupportedFormat(
+                'The file is not a JPEG, PNG, GIF, WebP, AVIF, BMP or TIFF image.'
+            )
+        image = _open(picture.data, picture.format, checked, BLOCK)
+        refuse(picture, image, max_pixels)
+        options = _save_options(image, quality)
+        clean = _lossless(picture, image, checked) or _decode(picture, image)
+    check()
+    if isinstance(clean, bytes):
+        target.write(clean)
+        target.flush()
+        return image.size
+    _write(clean, target, options)
+    return clean.size
+
+
+def thumbnail(
+    source: BinaryIO, target: BinaryIO, size: Size, *, quality: int, check: Check
+) -> None:
+    """Write a stored JPEG at `size`: both its sides halved and floored k times.
+
+    libjpeg itself scales down to 1/8, at the cost of a part of the decoding; it
+    rounds sides up, so that odd ones need a resampling by a fraction of a pixel.
+    Raises `ImageDamaged`, OSError of the files, MemoryError, and whatever `check` does.
+    """
+    data = source.read()
+    with decoding(check) as checked:
+        image = _open(data, 'JPEG', checked)
+        drafted = image.draft(image.mode, size)
+        image.load()
+        image.info = {}
+        small: Image.Image = image
+        if drafted and image.size != size:
+            small = image.resize(size, Image.Resampling.BICUBIC, drafted[1])
+    check()
+    small.save(target, 'JPEG', quality=quality)
+
+
+def _open(
+    data: bytes, format_: str, check: Check, block: int = ImageFile.MAXBLOCK
+) -> ImageFile.ImageFile:
+    image = Image.open(CheckedFile(data, check), formats=(format_,))
+    image.decodermaxblock = block
+    return image
+
+
+def _save_options(image: Image.Image, quality: int) -> dict[str, Any]:
+    """Return what keeps a JPEG's own tables and subsampling, or else the quality."""
+    if not isinstance(image, JpegImageFile) or not image.quantization:
+        return {'quality': quality}
+    tables = [image.quantization[table] for *_, table in image.layer[:3]]
+    return {'qtables': tables, 'subsampling': max(0, get_sampling(image))}
+
+
+def _metadata(picture: Picture, image: Image.Image) -> tuple[int, bytes]:
+    """Return the orientation and the ICC profile, from wherever they are."""
+    found, icc = (image.info.get(key) for key in ('exif', 'icc_profile'))
+    return (
+        exif.orientation(found if isinstance(found, bytes) else picture.exif),
+        icc if isinstance(icc, bytes) else picture.icc,
+    )
+
+
+def _lossless(picture: Picture, image: Image.Image, check: Check) -> bytes | None:
+    """Return the upload's own scan without metadata, if that is all it needs."""
+    orientation, icc = _metadata(picture, image)
+    if picture.rewritten is None or orientation != 1:
+        return None
+    if icc and not colour.is_srgb(icc, image.mode):
+        return None
+    # At 1/8 libjpeg reads all of the scan, but computes few of its pixels.
+    proof = _open(picture.rewritten, 'JPEG', check)
+    proof.draft('L', (max(1, image.width // 8), max(1, image.height // 8)))
+    proof.load()
+    return picture.rewritten
+
+
+def _decode(picture: Picture, image: Image.Image) -> Image.Image:
+    """Return the picture upright, grey or sRGB, without anything but its pixels."""
+    image.load()
+    orientation, icc = _metadata(picture, image)
+    flat = colour.flatten(image, icc)
+    if orientation in _UPRIGHT:
+        flat = flat.transpose(_UPRIGHT[orientation])
+    flat.info = {}
+    return flat
+
+
+def _write(image: Image.Image, target: BinaryIO, options: dict[str, Any]) -> None:
+    # Only to a real file does Pillow write without the GIL, but there it loses what a
+    # full disk refuses of a block. So it writes to memory, and Python to the disk.
+    with open(os.memfd_create('jpeg'), 'w+b') as memory:
+        image.save(memory, 'JPEG', **options)
+        memory.seek(0)
+        shutil.copyfileobj(memory, target)
+    target.flush()

@@ -1,0 +1,69 @@
+#!/usr/bin/env python
+import pathlib
+import re
+
+from setuptools import find_packages, setup
+
+HERE = pathlib.Path(__file__).parent
+(VERSION,) = re.findall(
+    r"__version__ = '(.+)'", (HERE / 'asgilook' / '__init__.py').read_text()
+)
+
+REQUIREMENTS = [
+    'aiofiles>=24.1',
+    'aioredis>=1.3.1,<2',
+    'cachetools>=5.3',
+    'falcon>=4.1',
+    'httptools>=0.6; implementation_name == "cpython"',
+    'msgpack>=1.0',
+    'Pillow>=12.0',
+    'uvicorn>=0.34',
+    'uvloop>=0.19; implementation_name == "cpython"',
+]
+
+TEST = [
+    'birdisle>=0.2.2',
+    'httpx>=0.27',
+    'pytest>=8.0',
+    'pytest-cov>=6.0',
+]
+
+DEV = [
+    'mypy>=1.13',
+    'ruff>=0.17',
+    'tox>=4.20',
+    'types-aiofiles',
+    'types-cachetools',
+    'types-setuptools',
+]
+
+setup(
+    name='asgilook',
+    version=VERSION,
+    description='An image service: takes any picture, keeps it as JPEG, '
+    'renders thumbnails on the fly.',
+    long_description=(HERE / 'README.md').read_text(encoding='utf-8'),
+    long_description_content_type='text/markdown',
+    license='Apache-2.0',
+    license_files=['LICENSE'],
+    classifiers=[
+        'Development Status :: 4 - Beta',
+        'Environment :: Web Environment',
+        'Framework :: AsyncIO',
+        'Operating System :: POSIX :: Linux',
+        'Programming Language :: Python :: 3',
+        'Programming Language :: Python :: 3.11',
+        'Programming Language :: Python :: 3.12',
+        'Programming Language :: Python :: 3.13',
+        'Topic :: Internet :: WWW/HTTP :: HTTP Servers',
+        'Topic :: Multimedia :: Graphics',
+        'Typing :: Typed',
+    ],
+    keywords='falcon asgi image thumbnail cache redis uvicorn',
+    packages=find_packages(include=['asgilook', 'asgilook.*']),
+    package_data={'asgilook': ['py.typed']},
+    python_requires='>=3.11',
+    install_requires=REQUIREMENTS,
+    extras_require={'test': TEST, 'dev': DEV + TEST},
+    entry_points={'console_scripts': ['asgilook = asgilook.__main__:main']},
+)
