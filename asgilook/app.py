@@ -41,7 +41,7 @@ def create_app(config: Config | None = None) -> Application:
     app = Application(
         max_upload_size=config.max_upload_size,
         body_timeout=config.body_timeout,
-        middleware=[Lifespan(store), Conditional(), RedisCache(config)],
+        middleware=[Lifespan(store), Conditional(store.is_current), RedisCache(config)],
     )
     app.resp_options.media_handlers[falcon.MEDIA_MSGPACK] = MessagePackHandler()
     app.router_options.converters['uuid'] = CanonicalUUID

@@ -26,6 +26,8 @@ _VERSION = 1
 # What the schema adds around a body: version, ETag, content type, lengths.
 _OVERHEAD = 1024
 
+_NOTHING = (None, None)
+
 
 class RedisCache:
     """Falcon middleware that answers GET and HEAD from a cache, and fills it."""
@@ -54,6 +56,14 @@ class RedisCache:
         """Close the connections to Redis."""
         await self._redis.stop()
 
+    async def process_request(
+        self, req: falcon.asgi.Request, resp: falcon.asgi.Response
+    ) -> None:
+        """Answer a URL whose representation is known already."""
+        resp.context.hit = None
+        resp.context.asked = False
+        await self._answer(resp)
+
     async def process_resource(
         self,
         req: falcon.asgi.Request,
@@ -61,12 +71,9 @@ class RedisCache:
         resource: Any,
         params: dict[str, Any],
     ) -> None:
-        """Answer from a tier that has the body of the representation."""
-        resp.context.hit = None
-        representation = resp.context.representation
-        if representation is not None and representation.key is not None:
-            resp.data, resp.context.hit = await self._find(representation)
-            resp.complete = resp.data is not None
+        """Answer with the representation that the resource has named."""
+        if not resp.context.asked:
+            await self._answer(resp)
 
     async def process_response(
         self,
@@ -82,7 +89,7 @@ class RedisCache:
             keys = [self.PREFIX + key for key in resp.context.get('stale') or ()]
             await self._forget(keys)
             return
-        representation = resp.context.get('representation')
+        representation = resp.context.representation
         if representation is None or resp.status == falcon.HTTP_304:
             return
         hit = resp.context.hit
@@ -94,20 +101,25 @@ class RedisCache:
         status = 'fwd=uri-miss' + ('; stored' if stored else '')
         resp.set_header('Cache-Status', f'ASGILook; {status}')
 
-    async def _find(
-        self, representation: Representation
-    ) -> tuple[bytes | None, str | None]:
-        """Return the body and the tier that had it."""
-        key = self.PREFIX + str(representation.key)
-        etag, body = self._memory.get(key, (None, b''))
+    async def _answer(self, resp: falcon.asgi.Response) -> None:
+        """Take the body from the first tier that has it."""
+        representation = resp.context.representation
+        if representation is None or representation.key is None:
+            return
+        resp.context.asked = True
+        key = self.PREFIX + representation.key
+        etag, body = self._memory.get(key, _NOTHING)
         if etag == representation.etag:
-            return body, 'memory'
-        value = await self._redis.get(key, self._body_size + _OVERHEAD)
-        found = unpack(value, representation) if value else None
-        if found is None:
-            return None, None
-        self._remember(key, representation, found)
-        return found, 'redis'
+            resp.context.hit = 'memory'
+        else:
+            value = await self._redis.get(key, self._body_size + _OVERHEAD)
+            body = unpack(value, representation) if value else None
+            if body is None:
+                return
+            resp.context.hit = 'redis'
+            self._remember(key, representation, body)
+        resp.data = body
+        resp.complete = True
 
     async def _keep(
         self,

@@ -79,7 +79,8 @@ def _on_white(image: Image.Image) -> Image.Image:
     if not image.has_transparency_data:
         return image
     grey = _is_grey(image)
-    image = image.convert('LA' if grey else 'RGBA')
+    if image.mode not in ('LA', 'RGBA'):
+        image = image.convert('LA' if grey else 'RGBA')
     white = Image.new('L' if grey else 'RGB', image.size, 'white')
     white.paste(image, mask=image)
     return white
@@ -92,7 +93,9 @@ def _transform(icc: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
         if profile.profile.xcolor_space != _SPACES[mode]:
             return None
         srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile('sRGB'))
-        return ImageCms.ImageCmsTransform(profile, srgb, mode, 'RGB')
+        # Of a grey one all 256 values are computed, so that they may as well be exact.
+        flags = ImageCms.Flags.NOOPTIMIZE if mode == 'L' else ImageCms.Flags.NONE
+        return ImageCms.ImageCmsTransform(profile, srgb, mode, 'RGB', flags=flags)
     except _PROFILE_ERRORS:
         return None
 

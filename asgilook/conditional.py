@@ -11,8 +11,8 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import datetime
-import operator
 import re
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -20,11 +20,12 @@ import falcon
 import falcon.asgi
 
 from .index import Image
+from .protocol import is_canonical
 
-_PRECONDITIONS = frozenset(
-    {b'if-match', b'if-none-match', b'if-modified-since', b'if-unmodified-since'}
-)
-_first = operator.itemgetter(0)
+# URLs that are remembered; a few hundred bytes each.
+_KNOWN = 16384
+
+_READS = frozenset({'GET', 'HEAD'})
 
 _RANGE = re.compile(r'bytes=([0-9]{0,18})-([0-9]{0,18})', re.IGNORECASE)
 
@@ -48,7 +49,27 @@ class Representation:
 
 
 class Conditional:
-    """Falcon middleware: preconditions before the work, ranges and headers after."""
+    """Falcon middleware: preconditions before the work, ranges and headers after.
+
+    What a URL stands for is remembered where it can't change, so that a hit or a 304
+    needs no routing, only the proof that the image `is_current`.
+    """
+
+    def __init__(self, is_current: Callable[[Image], bool]) -> None:
+        self._is_current = is_current
+        self._known: dict[str, Representation] = {}
+
+    async def process_request(
+        self, req: falcon.asgi.Request, resp: falcon.asgi.Response
+    ) -> None:
+        """Recall what the URL stands for."""
+        resp.context.representation = None
+        known = self._known.get(req.path)
+        if known is None or req.method not in _READS or not is_canonical(req):
+            return
+        if known.image is not None and self._is_current(known.image):
+            resp.context.representation = known
+            _evaluate(req, resp, known)
 
     async def process_resource(
         self,
@@ -57,21 +78,18 @@ class Conditional:
         resource: Any,
         params: dict[str, Any],
     ) -> None:
-        """Answer 304 or 412 where the request's preconditions say so."""
-        resp.context.representation = None
+        """Ask the resource what it would answer."""
         identify = getattr(resource, 'identify', None)
-        if identify is None or req.method not in ('GET', 'HEAD'):
+        if identify is None or req.method not in _READS:
             return
         resp.context.identify = partial(identify, req, **params)
         representation = await resp.context.identify()
         resp.context.representation = representation
-        if _PRECONDITIONS.isdisjoint(map(_first, req.scope['headers'])):
-            return
-        if not _precondition_holds(req, representation):
-            raise falcon.HTTPPreconditionFailed
-        if _is_not_modified(req, representation):
-            resp.status = falcon.HTTP_304
-            resp.complete = True
+        if representation.image is not None:
+            if len(self._known) >= _KNOWN:
+                self._known.clear()
+            self._known[req.path] = representation
+        _evaluate(req, resp, representation)
 
     async def process_response(
         self,
@@ -81,7 +99,7 @@ class Conditional:
         req_succeeded: bool,
     ) -> None:
         """Cut a whole body to the range asked for, and add the headers."""
-        representation = resp.context.get('representation')
+        representation = resp.context.representation
         if representation is None or not req_succeeded:
             return
         if resp.data is not None and resp.status == falcon.HTTP_200:
@@ -92,6 +110,19 @@ class Conditional:
         resp.set_headers(representation.headers)
         if resp.status != falcon.HTTP_304:
             resp.content_type = representation.content_type
+
+
+def _evaluate(
+    req: falcon.asgi.Request,
+    resp: falcon.asgi.Response,
+    representation: Representation,
+) -> None:
+    """Answer 304 or 412 where the preconditions say so (RFC 9110 section 13.2.2)."""
+    if not _precondition_holds(req, representation):
+        raise falcon.HTTPPreconditionFailed
+    if _is_not_modified(req, representation):
+        resp.status = falcon.HTTP_304
+        resp.complete = True
 
 
 def select_range(

@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from . import jpeg, png, tiff
+from . import gif, jpeg, png, tiff
 
 Check = Callable[[], None]
 
@@ -52,6 +52,8 @@ def take_apart(data: bytes, check: Check) -> Picture | None:
     name = found.lastgroup if found else None
     if name == 'JPEG':
         return _jpeg(data, check)
+    if name == 'GIF':
+        return Picture(name, gif.first_frame(data, check))
     if name == 'PNG':
         chunks = png.parse(data, check)
         return Picture(name, chunks.join(), chunks.exif, chunks.profile)
@@ -65,8 +67,6 @@ def take_apart(data: bytes, check: Check) -> Picture | None:
 
 def _jpeg(data: bytes, check: Check) -> Picture:
     header = jpeg.parse(data, check)
-    if header is None:
-        raise ValueError('a JPEG without a scan')
     return Picture(
         'JPEG',
         jpeg.without_metadata(data, header),

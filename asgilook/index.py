@@ -93,16 +93,20 @@ class Index:
         if status is None:
             return None
         image = self._images.get(image_id)
-        if (
-            image is not None
-            and image.modified_ns == status.st_mtime_ns
-            and image.length == status.st_size
-        ):
+        if image is not None and _matches(image, status):
             return image
         image = await asyncio.to_thread(_probe, self.path(image_id), image_id)
         if image is not None and self._stat(image_id) is not None:
             self.add(image)
         return image
+
+    def is_current(self, image: Image) -> bool:
+        """Tell whether the file is still the one that `image` was read from."""
+        try:
+            status = os.stat(self.path(image.image_id))
+        except OSError:
+            return False
+        return _matches(image, status)
 
     async def page(
         self, limit: int, after: str | None = None
@@ -211,6 +215,10 @@ class Index:
         self._order = sorted(self._order + [image.order for image in fresh])
         for image in fresh:
             self.state ^= _fingerprint(image)
+
+
+def _matches(image: Image, status: os.stat_result) -> bool:
+    return image.modified_ns == status.st_mtime_ns and image.length == status.st_size
 
 
 def _probe(path: str, image_id: str) -> Image | None:

@@ -19,13 +19,20 @@ APP0, APP1, APP2, APP14, APP15, COM = 0xE0, 0xE1, 0xE2, 0xEE, 0xEF, 0xFE
 FRAMES = frozenset(range(0xC0, 0xD0)) - {DHT, 0xC8, 0xCC}
 # Markers without a length.
 BARE = frozenset({0x00, 0x01, *range(0xD0, SOS)})
-METADATA = frozenset({*range(APP0, APP15 + 1), COM})
+# All metadata but JFIF (APP0), Adobe's colours (APP14), EXIF and ICC profiles.
+UNUSED = frozenset({*range(APP0, APP15 + 1), COM}) - {APP0, APP1, APP2, APP14}
 
 JFIF = bytes.fromhex('ffe0 0010 4a46494600 0101 00 0001 0001 00 00')
 EXIF = b'Exif\0\0'
 ICC = b'ICC_PROFILE\0'
 
+# Behind a scan in place of its EOI. There libjpeg takes what a cut scan lacks for
+# zeros, and no more than warns; here it reads on, codes that there are none of, and
+# Pillow finds the file truncated.
+PADDING = b'\xff\0' * 8
+
 _HEAD = 4096
+_MAX_SEGMENTS = 1000
 # In a scan FF is data before 00, a restart before D0 to D7, a fill byte before FF.
 _next_marker = re.compile(rb'\xff[^\x00\xd0-\xd7\xff]').search
 
@@ -85,26 +92,28 @@ def read_size(file: BinaryIO) -> Size:
 _frame = struct.Struct('>BBHBHH').unpack_from
 
 
-def parse(data: bytes, check: Callable[[], None]) -> Header | None:
-    """Take apart what comes before the first scan; return None if there is none."""
+def parse(data: bytes, check: Callable[[], None]) -> Header:
+    """Take apart what comes before the first scan; raise ValueError without one."""
     header, at = Header(), 2
     while at + 4 <= len(data):
         check()
-        fill, marker, length = struct.unpack_from('>BBH', data, at)
+        fill, marker, length = _marker(data, at)
         if fill != 0xFF or marker in BARE or length < 2:
             header.sound = False
-            at = data.find(b'\xff', at + 1)
-            if at < 0:
-                break
+            at = data.find(b'\xff', at + 1) % (len(data) + 1)
         elif marker == 0xFF:
             at += 1
         elif marker == SOS:
             header.scan = at
             return header
         else:
-            _sort(header, marker, data[at : at + 2 + length])
+            if marker not in UNUSED:
+                _sort(header, marker, data[at : at + 2 + length])
             at += 2 + length
-    return None
+    raise ValueError('a JPEG without a scan')
+
+
+_marker = struct.Struct('>BBH').unpack_from
 
 
 def _sort(header: Header, marker: int, segment: bytes) -> None:
@@ -112,16 +121,24 @@ def _sort(header: Header, marker: int, segment: bytes) -> None:
     if marker == APP1 and content.startswith(EXIF):
         header.exif = header.exif or content
     elif marker == APP2 and content.startswith(ICC):
-        header.profiles.append(content[len(ICC) :])
-    elif marker in (APP0, APP14) or marker not in METADATA:
+        if len(header.profiles) < 0xFF:
+            header.profiles.append(content[len(ICC) :])
+    elif marker not in (APP1, APP2):
         header.segments.append((marker, segment))
+        if len(header.segments) > _MAX_SEGMENTS:
+            raise ValueError('a JPEG with too many tables')
 
 
 def without_metadata(data: bytes, header: Header) -> bytes:
     """Return the first picture alone, with all that its decoding needs."""
+    tables = b''.join(segment for _, segment in header.segments)
+    frame = next((part for marker, part in header.segments if marker in FRAMES), b'')
     end = data.find(EOI, header.scan)
-    scans = data[header.scan : end + 2 if end >= 0 else None]
-    return b''.join([SOI, *(segment for _, segment in header.segments), scans])
+    scans = data[header.scan : end if end >= 0 else None]
+    # Only where more scans may follow the first one does a decoder need an EOI.
+    if frame[1:2] in (b'\xc0', b'\xc1') and frame[9:10] == scans[4:5]:
+        return b''.join([SOI, tables, scans, PADDING])
+    return b''.join([SOI, tables, scans, EOI if end >= 0 else b''])
 
 
 def count_scans(data: bytes) -> int:
@@ -142,6 +159,11 @@ def rewrite(data: bytes, header: Header) -> bytes | None:
         return None
     scan = _only_scan(data, header.scan, frames[0])
     return scan and b''.join([SOI, JFIF, *(part for _, part in kept), scan])
+
+
+def proof(rewritten: bytes) -> bytes:
+    """Return a file that decodes if and only if the scan is not cut short."""
+    return rewritten[: -len(EOI)] + PADDING
 
 
 def _only_scan(data: bytes, start: int, frame: bytes) -> bytes | None:

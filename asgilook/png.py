@@ -17,13 +17,13 @@ class Chunks:
     """The chunks of a PNG; `picture` are those before the pixels, `pixels` IDAT's."""
 
     picture: list[bytes] = field(default_factory=list)
-    pixels: list[bytes] = field(default_factory=list)
+    pixels: bytearray = field(default_factory=bytearray)
     exif: bytes = b''
     profile: bytes = b''
 
     def join(self) -> bytes:
         """Return a PNG of a single IDAT, without anything that pixels don't need."""
-        pixels = _chunk(b'IDAT', b''.join(self.pixels))
+        pixels = _chunk(b'IDAT', bytes(self.pixels))
         return b''.join([MAGIC, *self.picture, pixels, _chunk(b'IEND', b'')])
 
 
@@ -37,7 +37,7 @@ def parse(data: bytes, check: Callable[[], None]) -> Chunks:
         if name == b'IHDR':
             depth, colour = data[at + 16], data[at + 17]
         if name == b'IDAT':
-            chunks.pixels.append(body)
+            chunks.pixels += body
         elif name == b'tRNS' and colour in (0, 2):
             chunks.picture.append(_chunk(name, _as_decoded(body, depth, colour)))
         elif name in (b'IHDR', b'PLTE', b'tRNS'):

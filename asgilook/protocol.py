@@ -19,6 +19,9 @@ Receive = Callable[[], Awaitable[Event]]
 Send = Callable[[Any], Awaitable[None]]
 
 
+_BODILESS = frozenset({'GET', 'HEAD', 'OPTIONS'})
+
+
 class Application(falcon.asgi.App[falcon.asgi.Request, falcon.asgi.Response]):
     """A Falcon app whose request bodies are guarded, and whose URLs are canonical.
 
@@ -40,7 +43,10 @@ class Application(falcon.asgi.App[falcon.asgi.Request, falcon.asgi.Response]):
     ) -> None:
         """Serve one connection scope (ASGI 3)."""
         if scope['type'] == 'http':
-            receive = _guard_body(receive, self._max_upload_size, self._body_timeout)
+            if scope['method'] not in _BODILESS:
+                receive = _guard_body(
+                    receive, self._max_upload_size, self._body_timeout
+                )
             if not scope['query_string'].isascii():
                 query = quote_from_bytes(scope['query_string'], safe="%&=+,;:/?@!$'()*")
                 scope = {**scope, 'query_string': query.encode()}
@@ -56,9 +62,13 @@ class CanonicalRouter(CompiledRouter):
 
     def find(self, uri: str, req: Any = None) -> Any:
         """Return what `CompiledRouter.find` does."""
-        if uri.startswith('//') or b'%' in req.scope.get('raw_path', b''):
-            return None
-        return super().find(uri, req)
+        return super().find(uri, req) if is_canonical(req) else None
+
+
+def is_canonical(req: falcon.asgi.Request) -> bool:
+    """Tell whether the path has one leading slash, and no %-escape."""
+    raw = req.scope.get('raw_path', b'')
+    return not (raw.startswith(b'//') or b'%' in raw)
 
 
 def _guard_body(receive: Receive, limit: int, timeout: float) -> Receive:

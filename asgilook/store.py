@@ -102,6 +102,10 @@ class Store:
             raise ImageNotFound('There is no such image.')
         return image
 
+    def is_current(self, image: Image) -> bool:
+        """Tell whether the file is still the one that `image` was read from."""
+        return self._index.is_current(image)
+
     async def list_images(
         self, limit: int, after: str | None = None
     ) -> tuple[list[Image], bool]:

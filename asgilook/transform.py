@@ -25,7 +25,7 @@ from PIL import (  # noqa: F401
 )
 from PIL.JpegImagePlugin import JpegImageFile, get_sampling
 
-from . import colour, exif
+from . import colour, exif, jpeg
 from .containers import Picture, take_apart
 from .errors import UnsupportedFormat
 from .guards import CheckedFile, decoding, refuse
@@ -125,8 +125,13 @@ def _save_options(image: Image.Image, quality: int) -> dict[str, Any]:
     """Return what keeps a JPEG's own tables and subsampling, or else the quality."""
     if not isinstance(image, JpegImageFile) or not image.quantization:
         return {'quality': quality}
-    tables = [image.quantization[table] for *_, table in image.layer[:3]]
-    return {'qtables': tables, 'subsampling': max(0, get_sampling(image))}
+    used = [table for *_, table in image.layer[:3]]
+    while used[1:] and used[-1] == used[-2]:
+        used.pop()  # the encoder takes the last one for the rest
+    return {
+        'qtables': [image.quantization[table] for table in used],
+        'subsampling': max(0, get_sampling(image)),
+    }
 
 
 def _metadata(picture: Picture, image: Image.Image) -> tuple[int, bytes]:
@@ -146,7 +151,7 @@ def _lossless(picture: Picture, image: Image.Image, check: Check) -> bytes | Non
     if icc and not colour.is_srgb(icc, image.mode):
         return None
     # At 1/8 libjpeg reads all of the scan, but computes few of its pixels.
-    proof = _open(picture.rewritten, 'JPEG', check)
+    proof = _open(jpeg.proof(picture.rewritten), 'JPEG', check)
     proof.draft('L', (max(1, image.width // 8), max(1, image.height // 8)))
     proof.load()
     return picture.rewritten
