@@ -12,6 +12,7 @@ import uvicorn.config
 
 from . import __version__
 from .config import Config, ConfigError, describe
+from .server import LimitedProtocol
 
 # After SIGTERM: seconds until what is still under way is given up.
 GRACEFUL_SHUTDOWN = 10
@@ -74,9 +75,12 @@ def _serve(args: argparse.Namespace) -> None:
         host=args.host,
         port=args.port,
         workers=args.workers,
+        http=LimitedProtocol,
+        ws='none',
         lifespan='on',
         timeout_graceful_shutdown=GRACEFUL_SHUTDOWN,
         server_header=False,
+        access_log=False,
         log_config=_log_config(),
     )
 
@@ -84,7 +88,14 @@ def _serve(args: argparse.Namespace) -> None:
 def _log_config() -> dict[str, Any]:
     """Let the service's own log lines go where uvicorn's go."""
     log_config = copy.deepcopy(uvicorn.config.LOGGING_CONFIG)
+    handlers, formatters = log_config['handlers'], log_config['formatters']
     log_config['loggers']['asgilook'] = {'handlers': ['default'], 'level': 'INFO'}
+    formatters['line'] = {'format': '%(message)s'}
+    handlers['line'] = {**handlers['access'], 'formatter': 'line'}
+    log_config['loggers']['asgilook.access'] = {
+        'handlers': ['line'],
+        'propagate': False,
+    }
     return log_config
 
 

@@ -10,6 +10,7 @@ from falcon.media import MessagePackHandler
 from .cache import RedisCache
 from .conditional import Conditional
 from .config import Config
+from .cors import cors
 from .errors import add_error_handlers
 from .images import CanonicalUUID, Images, PixelSize, Thumbnails
 from .protocol import Application
@@ -39,9 +40,13 @@ def create_app(config: Config | None = None) -> Application:
     thumbnails = Thumbnails(config, store)
 
     app = Application(
-        max_upload_size=config.max_upload_size,
-        body_timeout=config.body_timeout,
-        middleware=[Lifespan(store), Conditional(store.is_current), RedisCache(config)],
+        config,
+        middleware=[
+            *cors(config),
+            Lifespan(store),
+            Conditional(store.is_current),
+            RedisCache(config),
+        ],
     )
     app.resp_options.media_handlers[falcon.MEDIA_MSGPACK] = MessagePackHandler()
     app.router_options.converters['uuid'] = CanonicalUUID

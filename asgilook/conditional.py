@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import datetime
+import operator
 import re
 from collections.abc import Callable
 from functools import partial
@@ -24,6 +25,11 @@ from .protocol import is_canonical
 
 # URLs that are remembered; a few hundred bytes each.
 _KNOWN = 16384
+
+_PRECONDITIONS = frozenset(
+    {b'if-match', b'if-none-match', b'if-modified-since', b'if-unmodified-since'}
+)
+_name = operator.itemgetter(0)
 
 _READS = frozenset({'GET', 'HEAD'})
 
@@ -118,6 +124,8 @@ def _evaluate(
     representation: Representation,
 ) -> None:
     """Answer 304 or 412 where the preconditions say so (RFC 9110 section 13.2.2)."""
+    if _PRECONDITIONS.isdisjoint(map(_name, req.scope['headers'])):
+        return
     if not _precondition_holds(req, representation):
         raise falcon.HTTPPreconditionFailed
     if _is_not_modified(req, representation):

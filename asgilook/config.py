@@ -67,6 +67,26 @@ def _threads(value: str) -> int:
     return os.cpu_count() or 1 if value == 'number of CPUs' else _integer(1, 256)(value)
 
 
+def _one_of(*words: str) -> Callable[[str], str]:
+    def parse(value: str) -> str:
+        if value not in words:
+            raise ValueError(f'must be one of {", ".join(words)}')
+        return value
+
+    return parse
+
+
+def _origins(value: str) -> str | list[str] | None:
+    """Parse `*`, or origins such as `https://example.com` between commas (RFC 6454)."""
+    if value in ('none', '*'):
+        return None if value == 'none' else value
+    origins = [origin.strip() for origin in value.split(',')]
+    for origin in origins:
+        if not re.fullmatch(r'https?://[^/\s]+', origin):
+            raise ValueError('must be *, none, or origins between commas')
+    return origins
+
+
 async def create_redis_pool(address: str | None) -> Any:
     """Make an aioredis pool that connects at its first command; None for no address."""
     if address is None:
@@ -132,6 +152,12 @@ class Config:
         _optional_text,
         'when set, POST and DELETE need `Authorization: Bearer`',
         secret=True,
+    )
+    cors_origins: str | list[str] | None = _setting(
+        'none', _origins, 'origins whose pages may read the answers (CORS); `*`: all'
+    )
+    access_log: str = _setting(
+        'text', _one_of('text', 'json', 'none'), 'a line a request: text, json or none'
     )
 
     def __init__(self, environ: Mapping[str, str] | None = None) -> None:

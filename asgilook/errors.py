@@ -111,7 +111,10 @@ async def handle_unexpected(
     params: dict[str, Any],
 ) -> None:
     """Log what nobody foresaw with its traceback, and show nothing of it."""
-    log.error('unhandled error in %s %s', req.method, req.path, exc_info=ex)
+    request_id = req.scope.get('request_id')
+    log.error(
+        'unhandled error in %s %s, id %s', req.method, req.path, request_id, exc_info=ex
+    )
     raise falcon.HTTPInternalServerError(
         description='The service failed; the fault is in its log.'
     )

@@ -96,8 +96,10 @@ class Index:
         if image is not None and _matches(image, status):
             return image
         image = await asyncio.to_thread(_probe, self.path(image_id), image_id)
-        if image is not None and self._stat(image_id) is not None:
-            self.add(image)
+        if image is None or self._stat(image_id) is None:
+            self.discard(image_id)
+            return None
+        self.add(image)
         return image
 
     def is_current(self, image: Image) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 from urllib.parse import quote_from_bytes
@@ -10,6 +11,8 @@ from urllib.parse import quote_from_bytes
 import falcon.asgi
 from falcon.routing import CompiledRouter
 
+from .access import Exchange
+from .config import Config
 from .errors import BodyTimeout, InvalidRequest
 from .media import FORM_OVERHEAD, too_large
 
@@ -18,39 +21,38 @@ Event = Mapping[str, Any]
 Receive = Callable[[], Awaitable[Event]]
 Send = Callable[[Any], Awaitable[None]]
 
+# A body must come in at this rate at least, in bytes a second, once `body_timeout`
+# has passed: a byte now and then doesn't keep a request alive.
+LEAST_RATE = 1024
 
 _BODILESS = frozenset({'GET', 'HEAD', 'OPTIONS'})
 
 
 class Application(falcon.asgi.App[falcon.asgi.Request, falcon.asgi.Response]):
-    """A Falcon app whose request bodies are guarded, and whose URLs are canonical.
+    """A Falcon app whose requests are named and logged, and their bodies guarded."""
 
-    Args:
-        max_upload_size: bytes that the file in a body may have; what surrounds it in
-            a form may add `FORM_OVERHEAD`.
-        body_timeout: seconds without a byte of a body after which it is given up.
-    """
-
-    def __init__(
-        self, *, max_upload_size: int, body_timeout: float, **kwargs: Any
-    ) -> None:
+    def __init__(self, config: Config, **kwargs: Any) -> None:
         super().__init__(router=CanonicalRouter(), **kwargs)
-        self._max_upload_size = max_upload_size
-        self._body_timeout = body_timeout
+        self._config = config
 
     async def __call__(  # type: ignore[override]  # as falcon.asgi.App does itself
         self, scope: Scope, receive: Receive, send: Send
     ) -> None:
         """Serve one connection scope (ASGI 3)."""
-        if scope['type'] == 'http':
-            if scope['method'] not in _BODILESS:
-                receive = _guard_body(
-                    receive, self._max_upload_size, self._body_timeout
-                )
-            if not scope['query_string'].isascii():
-                query = quote_from_bytes(scope['query_string'], safe="%&=+,;:/?@!$'()*")
-                scope = {**scope, 'query_string': query.encode()}
-        await super().__call__(scope, receive, send)
+        if scope['type'] != 'http':
+            await super().__call__(scope, receive, send)
+            return
+        exchange = Exchange(scope, send)
+        if scope['method'] not in _BODILESS:
+            limit = self._config.max_upload_size + FORM_OVERHEAD
+            receive = GuardedBody(receive, limit, self._config.body_timeout).receive
+        if not scope['query_string'].isascii():
+            query = quote_from_bytes(scope['query_string'], safe="%&=+,;:/?@!$'()*")
+            scope['query_string'] = query.encode()
+        try:
+            await super().__call__(scope, receive, exchange.send)
+        finally:
+            exchange.log(self._config.access_log)
 
 
 class CanonicalRouter(CompiledRouter):
@@ -71,34 +73,43 @@ def is_canonical(req: falcon.asgi.Request) -> bool:
     return not (raw.startswith(b'//') or b'%' in raw)
 
 
-def _guard_body(receive: Receive, limit: int, timeout: float) -> Receive:
-    """Raise for a body that is stalled, broken off, or endless.
+class GuardedBody:
+    """An ASGI `receive` that raises for a body that is slow, broken off, or endless.
 
     Falcon asks for the first event before any middleware, where an exception would
-    have no handler and the server would already have answered `Expect:
-    100-continue`: so the first event is an empty one of ours. Falcon's own stream
-    takes a client that hangs up for the end of the body.
+    have no handler, and where the server would answer `Expect: 100-continue`: so the
+    first event is an empty one of ours. And Falcon's own stream takes a client that
+    hangs up for the end of the body.
     """
-    started = ended = False
-    received = 0
 
-    async def guarded() -> Event:
-        nonlocal started, ended, received
-        if not started:
-            started = True
+    def __init__(self, receive: Receive, limit: int, timeout: float) -> None:
+        self._receive = receive
+        self._limit = limit
+        self._timeout = timeout
+        self._started: float | None = None
+        self._received = 0
+        self._ended = False
+
+    async def receive(self) -> Event:
+        """Return the next event; raise `BodyTimeout`, `UploadTooLarge`, ..."""
+        if self._started is None:
+            self._started = time.monotonic()
             return {'type': 'http.request', 'body': b'', 'more_body': True}
-        if ended:
-            return await receive()
+        if self._ended:
+            return await self._receive()
         try:
-            event = await asyncio.wait_for(receive(), timeout)
+            async with asyncio.timeout(self._seconds_left(self._started)):
+                event = await self._receive()
         except TimeoutError:
-            raise BodyTimeout('No more of the body arrived in time.') from None
+            raise BodyTimeout('The body came too slowly.') from None
         if event['type'] == 'http.disconnect':
             raise InvalidRequest('The client hung up before the end of its body.')
-        received += len(event.get('body', b''))
-        if received > limit + FORM_OVERHEAD:
-            raise too_large(limit)
-        ended = not event.get('more_body', False)
+        self._received += len(event.get('body', b''))
+        if self._received > self._limit:
+            raise too_large(self._limit)
+        self._ended = not event.get('more_body', False)
         return event
 
-    return guarded
+    def _seconds_left(self, started: float) -> float:
+        allowed = self._timeout + self._received / LEAST_RATE
+        return min(self._timeout, started + allowed - time.monotonic())

@@ -58,6 +58,10 @@ def configure(max_pixels: int) -> None:
     """
     Image.MAX_IMAGE_PIXELS = (max_pixels + 1) // 2
     AvifImagePlugin.DEFAULT_MAX_THREADS = 1
+    # Keep up to 192 MB for the next picture: fresh memory costs a third of the time.
+    core = Image.core  # type: ignore[attr-defined]
+    core.set_block_size(16 << 20)
+    core.set_blocks_max(12)
     warnings.filterwarnings('ignore', module=r'PIL\.')
     logging.getLogger('PIL').setLevel(logging.CRITICAL)
 

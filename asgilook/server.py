@@ -1,0 +1,115 @@
+"""What is added to uvicorn's HTTP protocol: limits on clients, and one write less.
+
+uvicorn has no limit on the time or size of a request's head, nor on a body that goes
+on after its answer; and it sends the head of a response and its body in two writes,
+which cost more than all the rest of a small response.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+# A request's head must be there after so many seconds, and within so many bytes.
+HEAD_SECONDS = 10.0
+HEAD_BYTES = 64 * 1024
+
+# What a client may go on sending after it was refused, so that it reads the answer
+# instead of a reset connection.
+LINGER_SECONDS = 10.0
+
+
+class LimitedProtocol(HttpToolsProtocol):
+    """uvicorn's protocol on httptools, for clients that are slow or never end."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own
+        """Wait for the first request."""
+        super().connection_made(OneWrite(transport, self.loop))  # type: ignore[arg-type]
+        self._limit: asyncio.TimerHandle | None = None
+        self._head_bytes = 0
+        self._in_head = True
+        self._set_limit(HEAD_SECONDS)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the limits."""
+        self._unset_limit()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Count the bytes of a head."""
+        if self._in_head:
+            self._head_bytes += len(data)
+        super().data_received(data)
+        if self._in_head and self._head_bytes > HEAD_BYTES:
+            self.transport.close()
+
+    def on_message_begin(self) -> None:
+        """Start a request's head."""
+        super().on_message_begin()
+        self._in_head = True
+        self._head_bytes = 0
+        self._set_limit(HEAD_SECONDS)
+
+    def on_headers_complete(self) -> None:
+        """End a request's head; the app takes care of its body."""
+        self._in_head = False
+        self._unset_limit()
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """End a request."""
+        self._unset_limit()
+        super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        """End an answer; what is left of the body is read for a while, and dropped."""
+        if self.cycle.more_body:
+            self._set_limit(LINGER_SECONDS)
+        super().on_response_complete()
+
+    def _set_limit(self, seconds: float) -> None:
+        self._unset_limit()
+        self._limit = self.loop.call_later(seconds, self.transport.close)
+
+    def _unset_limit(self) -> None:
+        if self._limit is not None:
+            self._limit.cancel()
+            self._limit = None
+
+
+class OneWrite:
+    """A transport that keeps the first of two writes for the second.
+
+    The first waits until the event loop's next round at most.
+    """
+
+    def __init__(
+        self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop
+    ) -> None:
+        self._transport = transport
+        self._loop = loop
+        self._kept: bytes | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def write(self, data: bytes) -> None:
+        """Write `data` with what was kept, or keep it."""
+        if self._kept is None:
+            self._kept = data
+            self._loop.call_soon(self._flush)
+        else:
+            kept, self._kept = self._kept, None
+            self._transport.writelines((kept, data))
+
+    def close(self) -> None:
+        """Write what was kept, and close the connection."""
+        self._flush()
+        self._transport.close()
+
+    def _flush(self) -> None:
+        if self._kept is not None:
+            kept, self._kept = self._kept, None
+            self._transport.write(kept)
