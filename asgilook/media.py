@@ -7,11 +7,15 @@ from typing import Any, Protocol
 
 import falcon
 import falcon.asgi
+from falcon.media import MultipartFormHandler
 
 from .errors import InvalidRequest, UploadTooLarge
 
 # What a multipart form may have around its file: boundaries, headers, small fields.
 FORM_OVERHEAD = 64 * 1024
+
+# Asked by hand: Falcon resolves a handler by the exact case of the media type.
+_FORMS = MultipartFormHandler()
 
 _BLOCK_SIZE = 256 * 1024
 
@@ -43,7 +47,10 @@ async def receive_upload(req: falcon.asgi.Request, file: AsyncFile, limit: int) 
 
 async def _receive_form(req: falcon.asgi.Request, file: AsyncFile, limit: int) -> int:
     received = None
-    async for part in await req.get_media():
+    content_type = req.content_type or ''
+    async for part in await _FORMS.deserialize_async(
+        req.stream, content_type, req.content_length
+    ):
         if part.filename is None:
             continue
         if received is not None:

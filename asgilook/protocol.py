@@ -44,8 +44,9 @@ class Application(falcon.asgi.App[falcon.asgi.Request, falcon.asgi.Response]):
             return
         exchange = Exchange(scope, send)
         if scope['method'] not in _BODILESS:
-            limit = self._config.max_upload_size + FORM_OVERHEAD
-            receive = GuardedBody(receive, limit, self._config.body_timeout).receive
+            receive = GuardedBody(
+                receive, self._config.max_upload_size, self._config.body_timeout
+            ).receive
         if not scope['query_string'].isascii():
             query = quote_from_bytes(scope['query_string'], safe="%&=+,;:/?@!$'()*")
             scope['query_string'] = query.encode()
@@ -105,7 +106,7 @@ class GuardedBody:
         if event['type'] == 'http.disconnect':
             raise InvalidRequest('The client hung up before the end of its body.')
         self._received += len(event.get('body', b''))
-        if self._received > self._limit:
+        if self._received > self._limit + FORM_OVERHEAD:
             raise too_large(self._limit)
         self._ended = not event.get('more_body', False)
         return event

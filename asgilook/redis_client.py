@@ -59,7 +59,8 @@ class Redis:
     async def get(self, key: str, limit: int) -> bytes | None:
         """Return a value of 1 to `limit` bytes, and None for any other."""
         value = await self._call(lambda pool: pool.getrange(key, 0, limit))
-        return value if value and len(value) <= limit else None
+        good = isinstance(value, bytes) and 0 < len(value) <= limit
+        return value if good else None
 
     async def set(self, key: str, value: bytes, ttl: int) -> None:
         """Keep a value for `ttl` seconds, whatever was there before."""

@@ -185,9 +185,11 @@ class Store:
         )
 
     def _thumbnail(self, image: Image, size: Size, check: Check) -> bytes:
-        # Pillow gives the GIL free only while it writes to a real file descriptor.
-        target = os.fdopen(os.memfd_create('thumbnail'), 'w+b')
-        with self._open(image) as source, target:
+        # Pillow lets go of the GIL only while it writes to a real file descriptor.
+        with (
+            os.fdopen(os.memfd_create('thumbnail'), 'w+b') as target,
+            self._open(image) as source,
+        ):
             try:
                 transform.thumbnail(
                     source, target, size, quality=self._config.jpeg_quality, check=check

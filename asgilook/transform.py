@@ -85,12 +85,14 @@ def to_jpeg(
         image = _open(picture.data, picture.format, checked, BLOCK)
         refuse(picture, image, max_pixels)
         options = _save_options(image, quality)
+        size = image.size
         clean = _lossless(picture, image, checked) or _decode(picture, image)
+        del picture, image  # a turned picture is in memory twice until here
     check()
     if isinstance(clean, bytes):
         target.write(clean)
         target.flush()
-        return image.size
+        return size
     _write(clean, target, options)
     return clean.size
 
