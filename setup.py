@@ -14,9 +14,11 @@ REQUIREMENTS = [
     'aioredis>=1.3.1,<2',
     'cachetools>=5.3',
     'falcon>=4.1',
+    'inotify-simple>=1.3',
     'httptools>=0.6; implementation_name == "cpython"',
     'msgpack>=1.0',
     'Pillow>=12.0',
+    'prometheus-client>=0.23',
     'uvicorn>=0.34',
     'uvloop>=0.19; implementation_name == "cpython"',
 ]
@@ -24,8 +26,10 @@ REQUIREMENTS = [
 TEST = [
     'birdisle>=0.2.2',
     'httpx>=0.27',
+    'playwright>=1.49',
     'pytest>=8.0',
     'pytest-cov>=6.0',
+    'schemathesis>=4.0',
 ]
 
 DEV = [
@@ -61,7 +65,7 @@ setup(
     ],
     keywords='falcon asgi image thumbnail cache redis uvicorn',
     packages=find_packages(include=['asgilook', 'asgilook.*']),
-    package_data={'asgilook': ['py.typed']},
+    package_data={'asgilook': ['openapi.json', 'py.typed', 'static/*']},
     python_requires='>=3.11',
     install_requires=REQUIREMENTS,
     extras_require={'test': TEST, 'dev': DEV + TEST},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import os
 import sys
 from typing import Any
 
@@ -23,6 +24,8 @@ def main(argv: list[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     try:
         config = Config()
+        if args.command == 'serve':
+            _make_folder(config.storage_path)
     except ConfigError as ex:
         print(f'asgilook: {ex}', file=sys.stderr)
         return 2
@@ -67,6 +70,14 @@ def _workers(value: str) -> int:
     if not value.isdecimal() or int(value) < 1:
         raise argparse.ArgumentTypeError('must be at least 1')
     return int(value)
+
+
+def _make_folder(path: str) -> None:
+    """Fail here in one line, rather than in each of the workers that are to be."""
+    try:
+        os.makedirs(path, exist_ok=True)
+    except OSError as ex:
+        raise ConfigError(f'ASGI_LOOK_STORAGE_PATH={path!r}: {ex.strerror}') from None
 
 
 def _serve(args: argparse.Namespace) -> None:

@@ -20,6 +20,7 @@ log = logging.getLogger(__name__)
 
 Scope = dict[str, Any]
 Send = Callable[[Any], Awaitable[None]]
+Count = Callable[[Scope, int, int, float], None]
 
 _SANE_ID = re.compile(rb'[A-Za-z0-9._:/+=-]{1,128}')
 
@@ -54,6 +55,11 @@ class Exchange:
         else:
             self._sent += len(message.get('body', b''))
         await self._send(message)
+
+    def count(self, count: Count) -> None:
+        """Call `count(scope, status, bytes sent, seconds)`."""
+        seconds = time.perf_counter() - self._start
+        count(self._scope, self._status, self._sent, seconds)
 
     def log(self, form: str) -> None:
         """Write the line, in the form text or json; none for none."""

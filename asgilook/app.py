@@ -12,7 +12,13 @@ from .conditional import Conditional
 from .config import Config
 from .cors import cors
 from .errors import add_error_handlers
+from .events import Events, Hub
+from .gallery import add_gallery
+from .health import Health
 from .images import CanonicalUUID, Images, PixelSize, Thumbnails
+from .lifecycle import Draining
+from .metrics import Metrics
+from .openapi import OpenApi
 from .protocol import Application
 from .store import Store
 
@@ -35,17 +41,25 @@ class Lifespan:
 def create_app(config: Config | None = None) -> Application:
     """Build the service; without a `config`, one from the environment."""
     config = config or Config()
-    store = Store(config)
-    images = Images(config, store)
+    draining = Draining()
+    metrics = Metrics()
+    store = Store(config, metrics.work)
+    hub = Hub(config, draining)
+    images = Images(config, store, hub.publish)
     thumbnails = Thumbnails(config, store)
+    cache = RedisCache(config)
+    health = Health(config.storage_path, cache.redis_state, draining)
 
     app = Application(
         config,
+        metrics.http.count,
         middleware=[
             *cors(config),
             Lifespan(store),
             Conditional(store.is_current),
-            RedisCache(config),
+            cache,
+            draining,
+            hub,
         ],
     )
     app.resp_options.media_handlers[falcon.MEDIA_MSGPACK] = MessagePackHandler()
@@ -54,5 +68,11 @@ def create_app(config: Config | None = None) -> Application:
     app.add_route('/images', images)
     app.add_route('/images/{image_id:uuid}.jpeg', images, suffix='image')
     app.add_route('/thumbnails/{image_id:uuid}/{size:size}.jpeg', thumbnails)
+    app.add_route('/healthz/live', health, suffix='live')
+    app.add_route('/healthz/ready', health, suffix='ready')
+    app.add_route('/metrics', metrics)
+    app.add_route('/openapi.json', OpenApi())
+    app.add_route('/events', Events(hub))
+    add_gallery(app)
     add_error_handlers(app)
     return app

@@ -9,7 +9,7 @@ in time, and what is deleted after a change only saves memory.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import cachetools
 import falcon
@@ -47,6 +47,10 @@ class RedisCache:
         self._memory = cachetools.LRUCache(
             config.cache_memory, getsizeof=lambda value: len(value[1])
         )
+
+    async def redis_state(self) -> Literal['up', 'down', 'none']:
+        """Tell whether Redis works, or that there is none."""
+        return await self._redis.state()
 
     async def process_startup(self, scope: Any, event: Any) -> None:
         """Connect to Redis, where there is one."""
@@ -94,6 +98,7 @@ class RedisCache:
             return
         hit = resp.context.hit
         resp.set_header(self.CACHE_HEADER, 'Hit' if hit else 'Miss')
+        req.scope['cache'] = hit or 'miss'
         if hit:
             resp.set_header('Cache-Status', f'ASGILook; hit; detail={hit}')
             return

@@ -20,7 +20,7 @@ from typing import Any
 import falcon
 import falcon.asgi
 
-from .index import Image
+from .image import Image
 from .protocol import is_canonical
 
 # URLs that are remembered; a few hundred bytes each.
@@ -63,17 +63,19 @@ class Conditional:
 
     def __init__(self, is_current: Callable[[Image], bool]) -> None:
         self._is_current = is_current
-        self._known: dict[str, Representation] = {}
+        self._known: dict[str, tuple[Representation, str]] = {}
 
     async def process_request(
         self, req: falcon.asgi.Request, resp: falcon.asgi.Response
     ) -> None:
         """Recall what the URL stands for."""
         resp.context.representation = None
-        known = self._known.get(req.path)
-        if known is None or req.method not in _READS or not is_canonical(req):
+        found = self._known.get(req.path)
+        if found is None or req.method not in _READS or not is_canonical(req):
             return
+        known, route = found
         if known.image is not None and self._is_current(known.image):
+            req.scope['route'] = route  # as routing would
             resp.context.representation = known
             _evaluate(req, resp, known)
 
@@ -94,7 +96,7 @@ class Conditional:
         if representation.image is not None:
             if len(self._known) >= _KNOWN:
                 self._known.clear()
-            self._known[req.path] = representation
+            self._known[req.path] = representation, req.scope['route']
         _evaluate(req, resp, representation)
 
     async def process_response(

@@ -183,21 +183,30 @@ def _read(field: dataclasses.Field[Any], environ: Mapping[str, str]) -> Any:
     try:
         return field.metadata['parse'](value)
     except ValueError as ex:
-        shown = '***' if field.metadata['secret'] else repr(value)
-        raise ConfigError(f'{name}={shown}: {ex}') from None
+        raise ConfigError(f'{name}={_shown(field, value)!r}: {ex}') from None
 
 
 def describe(config: Config) -> str:
     """List the settings in force as environment variables, with secrets hidden."""
     lines = []
     for field in settings():
-        value = getattr(config, field.name)
-        if value is not None and field.metadata['secret']:
-            value = '***'
-        lines.append(f'{ENV_PREFIX}{field.name.upper()}={redact(str(value))}')
+        value = _written(getattr(config, field.name))
+        lines.append(f'{ENV_PREFIX}{field.name.upper()}={_shown(field, value)}')
     return '\n'.join(lines)
 
 
 def redact(url: str) -> str:
     """Hide the password of a URL, so that it can be logged."""
-    return re.sub(r'(?<=://)([^/@]*?):[^@/]*@', r'\1:***@', url)
+    url = re.sub(r'(?<=://)([^/?#]*?):[^/?#]*@', r'\1:***@', url)
+    return re.sub(r'(?<=[?&]password=)[^&]*', '***', url)
+
+
+def _written(value: Any) -> str:
+    """Write a value as it would stand in the environment."""
+    if isinstance(value, list):
+        return ','.join(value)
+    return 'none' if value is None else str(value)
+
+
+def _shown(field: dataclasses.Field[Any], value: str) -> str:
+    return '***' if field.metadata['secret'] and value != 'none' else redact(value)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from functools import lru_cache
 from typing import Any
 
@@ -17,7 +17,7 @@ from . import transform
 from .conditional import Representation, select_range, set_partial
 from .config import Config
 from .errors import ImageNotFound, InvalidRequest
-from .index import UUID
+from .image import UUID
 from .media import receive_upload
 from .store import Image, Store
 
@@ -93,9 +93,12 @@ async def authorize(
 class Images:
     """The collection at `/images`, and each image below it."""
 
-    def __init__(self, config: Config, store: Store) -> None:
+    def __init__(
+        self, config: Config, store: Store, publish: Callable[[str, Any], None]
+    ) -> None:
         self.config = config
         self._store = store
+        self._publish = publish
 
     async def identify(
         self, req: falcon.asgi.Request, image_id: str | None = None
@@ -127,6 +130,7 @@ class Images:
         resp.location = image_uri(image)
         resp.media = self._serialize(image)
         resp.context.stale = _LIST_KEYS.values()
+        self._publish('image', resp.media)
 
     async def on_get_image(
         self, req: falcon.asgi.Request, resp: falcon.asgi.Response, image_id: str
@@ -165,6 +169,7 @@ class Images:
         resp.status = falcon.HTTP_204
         thumbnails = self._serialize(image)['thumbnails']
         resp.context.stale = [image_uri(image), *thumbnails, *_LIST_KEYS.values()]
+        self._publish('deleted', {'id': image_id})
 
     async def _identify_list(self, req: falcon.asgi.Request) -> Representation:
         limit = min(_limit(req, self.config.page_size), self.config.page_size)

@@ -1,66 +1,23 @@
 """What exists: an in-memory index of the storage folder, whose files are the truth.
 
-Other processes may add and remove files at any time. So a look-up by id asks the
-file system for that one file, and a list first compares the folder's modification
-time with the one that was read before the last scan.
+Other processes may add and remove files at any time. So a look-up by id asks the file
+system for that one file, and a list first takes in what has changed.
 """
 
 from __future__ import annotations
 
 import asyncio
 import bisect
-import concurrent.futures
-import dataclasses
-import datetime
 import hashlib
 import logging
 import os
-import re
-import time
-from collections.abc import Iterable
 
-from . import jpeg
-from .errors import InvalidRequest, StorageUnavailable
-from .files import TEMPORARY, storage_errors
+from .errors import InvalidRequest
+from .files import TEMPORARY
+from .folder import Folder
+from .image import UUID, Image
 
 log = logging.getLogger(__name__)
-
-UUID = re.compile('[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}')
-
-# File systems stamp changes with a clock that ticks every 1 to 10 ms: a change in
-# the tick of a scan leaves the time as it was, so such a scan must be repeated.
-TICK_NS = 20_000_000
-
-_CHUNK = 2000
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Image:
-    """A stored image: `size` in pixels, `length` in bytes."""
-
-    image_id: str
-    size: tuple[int, int]
-    length: int
-    modified_ns: int
-
-    @property
-    def modified(self) -> datetime.datetime:
-        """The time of its upload, in UTC."""
-        return datetime.datetime.fromtimestamp(self.modified_ns / 1e9, datetime.UTC)
-
-    @property
-    def order(self) -> tuple[int, str]:
-        """Its place in the list: oldest first."""
-        return self.modified_ns, self.image_id
-
-    def reductions(self, minimum: int) -> list[tuple[int, int]]:
-        """Sizes of its thumbnails: halved while both sides are at least `minimum`."""
-        sizes = []
-        width, height = self.size[0] // 2, self.size[1] // 2
-        while min(width, height) >= minimum:
-            sizes.append((width, height))
-            width, height = width // 2, height // 2
-        return sizes
 
 
 class Index:
@@ -71,32 +28,41 @@ class Index:
     """
 
     def __init__(self, folder: str) -> None:
-        self._folder = folder
+        self._folder = Folder(folder)
         self._images: dict[str, Image] = {}
         self._order: list[tuple[int, str]] = []
-        self._scanned: int | None = None
-        self._scan_lock: asyncio.Lock | None = None
+        self._seen: int | None = None  # the folder's time, up to which all is known
+        self._lock = asyncio.Lock()
         self._foreign: set[str] = set()
         self.state = 0
 
-    def path(self, image_id: str) -> str:
-        """Where the file of an image lies."""
-        return f'{self._folder}/{image_id}'
+    async def start(self) -> None:
+        """Watch the folder, and read what is there."""
+        self._lock = asyncio.Lock()
+        await asyncio.to_thread(self._folder.watch)
+        await self._refresh()
+
+    def stop(self) -> None:
+        """Watch no more: from here on, only the folder's time can tell of changes."""
+        self._folder.unwatch()
+        if self._seen is not None and not self._folder.settled(self._seen):
+            self._seen = None
 
     async def get(self, image_id: str) -> Image | None:
         """Return the image as its file is at this moment, or None.
 
-        This costs one `stat`, on the event loop: it is what every hit and every 304
-        stands on, and it takes a microsecond or two where a thread would take fifty.
+        This costs one `stat`, on the event loop: it takes a microsecond or two where a
+        thread would take fifty.
         """
-        status = self._stat(image_id)
+        status = self._folder.status(image_id)
         if status is None:
+            self.discard(image_id)
             return None
-        image = self._images.get(image_id)
-        if image is not None and _matches(image, status):
-            return image
-        image = await asyncio.to_thread(_probe, self.path(image_id), image_id)
-        if image is None or self._stat(image_id) is None:
+        known = self._images.get(image_id)
+        if known is not None and _matches(known, status):
+            return known
+        image = await asyncio.to_thread(self._folder.read, image_id)
+        if image is None or self._folder.status(image_id) is None:
             self.discard(image_id)
             return None
         self.add(image)
@@ -105,10 +71,13 @@ class Index:
     def is_current(self, image: Image) -> bool:
         """Tell whether the file is still the one that `image` was read from."""
         try:
-            status = os.stat(self.path(image.image_id))
+            return _matches(image, os.stat(self._folder.path(image.image_id)))
         except OSError:
             return False
-        return _matches(image, status)
+
+    def path(self, image: Image) -> str:
+        """Where the file of an image lies."""
+        return self._folder.path(image.image_id)
 
     async def page(
         self, limit: int, after: str | None = None
@@ -141,40 +110,44 @@ class Index:
             del self._order[bisect.bisect_left(self._order, image.order)]
             self.state ^= _fingerprint(image)
 
-    def _stat(self, image_id: str) -> os.stat_result | None:
-        try:
-            return os.stat(self.path(image_id))
-        except FileNotFoundError:
-            self.discard(image_id)
-            self._folder_modified()  # or is it the folder that is gone?
-            return None
-        except OSError as ex:
-            raise StorageUnavailable("The storage can't be used now.", 5) from ex
-
-    def _folder_modified(self) -> int:
-        with storage_errors():
-            return os.stat(self._folder).st_mtime_ns
-
     async def _refresh(self) -> None:
-        """Scan the folder if anything has changed there since the last scan began."""
-        if self._folder_modified() == self._scanned:
-            return
-        if self._scan_lock is None:
-            self._scan_lock = asyncio.Lock()
-        async with self._scan_lock:
-            modified = self._folder_modified()
-            if modified == self._scanned:
-                return  # another request's scan began after this request did
-            settled = time.time_ns() - modified > TICK_NS
-            await self._scan()
-            self._scanned = modified if settled else None
+        """Take in what has changed until now; one request at a time."""
+        async with self._lock:
+            changes = self._folder.changes()
+            if changes is None and self._folder.watched:
+                self._seen = None  # some were lost
+            modified = self._folder.modified()
+            if modified == self._seen and not changes:
+                return
+            if changes and self._seen is not None:
+                self._seen = None  # so that a failure ends in a scan
+                await self._follow(changes)
+                self._seen = modified
+            else:
+                await self._scan(modified)
 
-    async def _scan(self) -> None:
+    async def _follow(self, names: set[str]) -> None:
+        """Look at the files that have changed."""
+        for image_id in names & self._images.keys():
+            await self.get(image_id)
+        fresh = {name for name in names - self._images.keys() if UUID.fullmatch(name)}
+        if fresh:
+            self._add_all(await asyncio.to_thread(self._folder.read_all, fresh))
+
+    async def _scan(self, modified: int) -> None:
+        """Compare with the whole folder, as it has been since `modified` at least."""
+        settled = self._folder.watched or self._folder.settled(modified)
         known = set(self._images)
-        gone, images, foreign = await asyncio.to_thread(self._compare, known)
-        for image_id in gone:
+        names = await asyncio.to_thread(self._folder.names)
+        images = await asyncio.to_thread(self._folder.read_all, names - known)
+        for image_id in known - names:
             self.discard(image_id)
         self._add_all(images)
+        self._seen = modified if settled else None
+        self._tell_foreign(names - known - {image.image_id for image in images})
+
+    def _tell_foreign(self, names: set[str]) -> None:
+        foreign = {name for name in names if not name.startswith(TEMPORARY)}
         if foreign - self._foreign:
             log.warning(
                 'ignoring %d files in the storage folder that are no images of this '
@@ -184,35 +157,12 @@ class Index:
             )
         self._foreign = foreign
 
-    def _compare(self, known: set[str]) -> tuple[set[str], list[Image], set[str]]:
-        with storage_errors():
-            names = set(os.listdir(self._folder))
-        new = {name for name in names - known if UUID.fullmatch(name)}
-        images = self._probe_all(sorted(new))
-        foreign = {
-            name
-            for name in names - known - {image.image_id for image in images}
-            if not name.startswith(TEMPORARY)
-        }
-        return known - names, images, foreign
-
-    def _probe_all(self, names: list[str]) -> list[Image]:
-        """Read many headers, in parallel, as a large folder on a cold disk needs."""
-        images: list[Image] = []
-        chunks = [names[i : i + _CHUNK] for i in range(0, len(names), _CHUNK)]
-        with concurrent.futures.ThreadPoolExecutor(8, 'asgilook-index') as executor:
-            for chunk in executor.map(self._probe_chunk, chunks):
-                images += chunk
-                if len(chunks) > 1:
-                    log.info('read %d of %d images', len(images), len(names))
-        return images
-
-    def _probe_chunk(self, names: list[str]) -> list[Image]:
-        probed = (_probe(self.path(name), name) for name in names)
-        return [image for image in probed if image is not None]
-
-    def _add_all(self, images: Iterable[Image]) -> None:
+    def _add_all(self, images: list[Image]) -> None:
         fresh = [image for image in images if image.image_id not in self._images]
+        if len(fresh) < 100:
+            for image in fresh:
+                self.add(image)
+            return
         self._images.update((image.image_id, image) for image in fresh)
         self._order = sorted(self._order + [image.order for image in fresh])
         for image in fresh:
@@ -221,17 +171,6 @@ class Index:
 
 def _matches(image: Image, status: os.stat_result) -> bool:
     return image.modified_ns == status.st_mtime_ns and image.length == status.st_size
-
-
-def _probe(path: str, image_id: str) -> Image | None:
-    """Read an image's size from its JPEG header; None where there is no such image."""
-    try:
-        with open(path, 'rb', buffering=0) as file:
-            status = os.fstat(file.fileno())
-            size = jpeg.read_size(file)
-    except (OSError, ValueError):
-        return None
-    return Image(image_id, size, status.st_size, status.st_mtime_ns)
 
 
 def _fingerprint(image: Image) -> int:

@@ -28,7 +28,10 @@ class Chunks:
 
 
 def parse(data: bytes, check: Callable[[], None]) -> Chunks:
-    """Take a PNG apart. Its checksums are left to the decoder."""
+    """Take a PNG apart; raise ValueError where its end is missing.
+
+    Pillow doesn't miss it. Checksums are left to the decoder.
+    """
     chunks, at, depth, colour = Chunks(), len(MAGIC), 8, 2
     while at + 8 <= len(data):
         check()
@@ -47,9 +50,9 @@ def parse(data: bytes, check: Callable[[], None]) -> Chunks:
         elif name == b'iCCP':
             chunks.profile = _inflate(body)
         elif name == b'IEND':
-            break
+            return chunks
         at = end
-    return chunks
+    raise ValueError('cut off')
 
 
 def _chunk(name: bytes, body: bytes) -> bytes:

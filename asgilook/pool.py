@@ -39,6 +39,12 @@ class Pool:
         self._closing = False
         self._job_seconds = 0.1
         self.pending = 0
+        self.refused = 0
+
+    @property
+    def waiting(self) -> int:
+        """Jobs that wait for a thread."""
+        return max(0, self.pending - self._threads)
 
     def start(self) -> None:
         """Take jobs, for the first time or again."""
@@ -56,6 +62,7 @@ class Pool:
         if self._closing:
             raise Busy('The service is stopping.')
         if self.pending >= self._limit:
+            self.refused += 1
             raise Busy('Too much work is waiting; try again later.', self.retry_after())
 
     async def run(self, job: Callable[[Check], T]) -> T:

@@ -11,9 +11,9 @@ from urllib.parse import quote_from_bytes
 import falcon.asgi
 from falcon.routing import CompiledRouter
 
-from .access import Exchange
+from .access import Count, Exchange
 from .config import Config
-from .errors import BodyTimeout, InvalidRequest
+from .errors import BodyTimeout, Busy, InvalidRequest
 from .media import FORM_OVERHEAD, too_large
 
 Scope = dict[str, Any]
@@ -31,9 +31,10 @@ _BODILESS = frozenset({'GET', 'HEAD', 'OPTIONS'})
 class Application(falcon.asgi.App[falcon.asgi.Request, falcon.asgi.Response]):
     """A Falcon app whose requests are named and logged, and their bodies guarded."""
 
-    def __init__(self, config: Config, **kwargs: Any) -> None:
+    def __init__(self, config: Config, count: Count, **kwargs: Any) -> None:
         super().__init__(router=CanonicalRouter(), **kwargs)
         self._config = config
+        self._count = count
 
     async def __call__(  # type: ignore[override]  # as falcon.asgi.App does itself
         self, scope: Scope, receive: Receive, send: Send
@@ -53,6 +54,7 @@ class Application(falcon.asgi.App[falcon.asgi.Request, falcon.asgi.Response]):
         try:
             await super().__call__(scope, receive, exchange.send)
         finally:
+            exchange.count(self._count)
             exchange.log(self._config.access_log)
 
 
@@ -64,8 +66,11 @@ class CanonicalRouter(CompiledRouter):
     """
 
     def find(self, uri: str, req: Any = None) -> Any:
-        """Return what `CompiledRouter.find` does."""
-        return super().find(uri, req) if is_canonical(req) else None
+        """Return what `CompiledRouter.find` does; the scope gets the `route`."""
+        found = super().find(uri, req) if is_canonical(req) else None
+        if found is not None:
+            req.scope['route'] = found[-1]
+        return found
 
 
 def is_canonical(req: falcon.asgi.Request) -> bool:
@@ -103,6 +108,9 @@ class GuardedBody:
                 event = await self._receive()
         except TimeoutError:
             raise BodyTimeout('The body came too slowly.') from None
+        except asyncio.CancelledError:
+            # Only a server that stops cancels a request, when its patience is over.
+            raise Busy('The service is stopping.') from None
         if event['type'] == 'http.disconnect':
             raise InvalidRequest('The client hung up before the end of its body.')
         self._received += len(event.get('body', b''))

@@ -12,7 +12,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, Literal
 
 import aioredis
 
@@ -55,6 +55,12 @@ class Redis:
     async def stop(self) -> None:
         """Close the connections, and leave the pool to a later start."""
         await self._disconnect()
+
+    async def state(self) -> Literal['up', 'down', 'none']:
+        """Ask it whether it works; none says that there is none to ask."""
+        if await self._call(lambda pool: pool.ping()):
+            return 'up'
+        return 'down' if self._down or self._pool is not None else 'none'
 
     async def get(self, key: str, limit: int) -> bytes | None:
         """Return a value of 1 to `limit` bytes, and None for any other."""

@@ -20,7 +20,9 @@ from .errors import (
     ImageNotFound,
     StoredImageDamaged,
 )
-from .index import Image, Index
+from .image import Image
+from .index import Index
+from .observer import SILENT, Observer
 from .pool import Check, Pool
 
 __all__ = ['Image', 'Store']
@@ -36,11 +38,13 @@ BLOCK_SIZE = 1024 * 1024
 class Store:
     """The images of one storage folder, shared with any number of processes."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, observer: Observer = SILENT) -> None:
         self._config = config
+        self._observer = observer
         self._folder = os.fspath(config.storage_path)
         self._index = Index(self._folder)
         self._pool = Pool(config.threads, config.queue_size, config.render_timeout)
+        observer.watch(self._pool)
         self._renders: dict[tuple[Image, Size], asyncio.Task[bytes]] = {}
         self._saves: set[asyncio.Task[Image]] = set()
 
@@ -57,7 +61,7 @@ class Store:
         swept = await asyncio.to_thread(files.sweep, self._folder)
         if swept:
             log.info('removed %d temporary files of uploads that were cut off', swept)
-        await self._index.page(limit=1)
+        await self._index.start()
         self._pool.start()
 
     async def stop(self) -> None:
@@ -67,6 +71,7 @@ class Store:
         await self._pool.stop()
         if self._renders:
             await asyncio.wait(self._renders.values())
+        self._index.stop()
 
     @contextlib.asynccontextmanager
     async def upload(self) -> AsyncIterator[Any]:
@@ -148,7 +153,9 @@ class Store:
         """
         task = self._renders.get((image, size))
         if task is None:
-            job = partial(self._thumbnail, image, size)
+            job = self._observer.timed(
+                'thumbnail', partial(self._thumbnail, image, size)
+            )
             task = asyncio.create_task(self._pool.run(job))
             self._renders[image, size] = task
             task.add_done_callback(lambda _: self._renders.pop((image, size)))
@@ -157,14 +164,15 @@ class Store:
     async def delete(self, image: Image) -> None:
         """Remove an image for good, or raise `ImageNotFound`."""
         with files.storage_errors():
-            await asyncio.to_thread(files.remove, self._index.path(image.image_id))
+            await asyncio.to_thread(files.remove, self._index.path(image))
         self._index.discard(image.image_id)
 
     async def _save(self, image_id: str, source: BinaryIO) -> Image:
         with source, files.storage_errors():
             new = await asyncio.to_thread(files.NewFile, self._folder)
             try:
-                size = await self._pool.run(partial(self._convert, source, new.file))
+                job = partial(self._convert, source, new.file)
+                size = await self._pool.run(self._observer.timed('upload', job))
                 status = await asyncio.to_thread(new.publish, image_id)
             except DeadlineExceeded as ex:
                 raise ImageDamaged(str(ex)) from ex
@@ -182,6 +190,7 @@ class Store:
             max_pixels=self._config.max_pixels,
             quality=self._config.jpeg_quality,
             check=check,
+            accepted=self._observer.accepted,
         )
 
     def _thumbnail(self, image: Image, size: Size, check: Check) -> bytes:
@@ -206,7 +215,7 @@ class Store:
     def _open(self, image: Image) -> BinaryIO:
         with files.storage_errors():
             try:
-                return open(self._index.path(image.image_id), 'rb')
+                return open(self._index.path(image), 'rb')
             except FileNotFoundError:
                 raise ImageNotFound('There is no such image.') from None
 

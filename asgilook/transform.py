@@ -67,7 +67,13 @@ def configure(max_pixels: int) -> None:
 
 
 def to_jpeg(
-    source: BinaryIO, target: BinaryIO, *, max_pixels: int, quality: int, check: Check
+    source: BinaryIO,
+    target: BinaryIO,
+    *,
+    max_pixels: int,
+    quality: int,
+    check: Check,
+    accepted: Callable[[str], None] = lambda format_: None,
 ) -> Size:
     """Write an upload as a clean JPEG and return (width, height) of what is stored.
 
@@ -87,6 +93,7 @@ def to_jpeg(
         options = _save_options(image, quality)
         size = image.size
         clean = _lossless(picture, image, checked) or _decode(picture, image)
+        accepted(picture.format)
         del picture, image  # a turned picture is in memory twice until here
     check()
     if isinstance(clean, bytes):

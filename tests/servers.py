@@ -1,0 +1,322 @@
+"""Real processes for the tests: the service and a Redis, started, asked and ended."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import http.client
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+import hiredis
+import pytest
+
+import asgilook
+
+T = TypeVar('T')
+
+HOST = '127.0.0.1'
+NO_REDIS = f'redis://{HOST}:1'  # nothing listens on tcpmux
+
+# From where `python -m asgilook` finds the package that these tests import.
+ROOT = Path(asgilook.__file__).parent.parent
+
+# What no log may have in it, however the server was treated.
+FAULTS = ('Traceback', 'was destroyed', 'never retrieved', 'ResourceWarning')
+
+# What uvicorn leaves to the end of its supervisor: the socket that it listened on.
+UVICORNS_OWN = r'ResourceWarning: unclosed <socket[^\n]* laddr=\([^()]*\)>\n.*'
+
+
+def until(condition: Callable[[], T], seconds: float = 10) -> T:
+    """Return what `condition()` returns once that is true; fail after `seconds`."""
+    deadline = time.monotonic() + seconds
+    while not (result := condition()):
+        assert time.monotonic() < deadline, f'still not so after {seconds} s'
+        time.sleep(0.01)
+    return result
+
+
+def require(program: str) -> str:
+    """Return the path of a program; without it, skip the test, but fail in CI."""
+    path = shutil.which(program)
+    if path is None and os.environ.get('CI') == 'true':
+        pytest.fail(f'{program} is not installed')
+    if path is None:
+        pytest.skip(f'{program} is not installed')
+    return path
+
+
+def run(*arguments: str, **settings: Any) -> subprocess.CompletedProcess[str]:
+    """Run Python to its end, with these settings of the service."""
+    return subprocess.run(
+        [sys.executable, *arguments],
+        env=_environ(settings),
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+
+
+def _environ(settings: dict[str, Any]) -> dict[str, str]:
+    environ = {k: v for k, v in os.environ.items() if not k.startswith('ASGI_LOOK_')}
+    environ['PYTHONDEVMODE'] = '1'
+    settings = {'redis_host': NO_REDIS, **settings}
+    return environ | {f'ASGI_LOOK_{k.upper()}': str(v) for k, v in settings.items()}
+
+
+class Process:
+    """A program in a process group of its own, its output in a log of its own."""
+
+    ready = ''
+    processes = 1
+
+    def __init__(
+        self, folder: Path, *command: str, environ: dict[str, str] | None = None
+    ) -> None:
+        with tempfile.NamedTemporaryFile(dir=folder, delete=False) as log:
+            self._popen = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=environ,
+                cwd=ROOT,
+                start_new_session=True,
+            )
+        self._log = Path(log.name)
+
+    def __enter__(self) -> Self:
+        try:
+            self.logged(self.ready, self.processes)
+        except BaseException:
+            self.kill()
+            raise
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.stop()
+
+    @property
+    def pid(self) -> int:
+        return self._popen.pid
+
+    @property
+    def log(self) -> str:
+        return self._log.read_text(errors='replace')
+
+    def logged(self, pattern: str, count: int = 1) -> list[str]:
+        """Wait until the log has `pattern` in it `count` times; return the matches."""
+
+        def matches() -> list[str]:
+            found = re.findall(pattern, self.log)
+            if len(found) >= count:
+                return found
+            assert self._popen.poll() is None, self.log
+            return []
+
+        return until(matches)
+
+    def stop(self) -> int:
+        """Ask it to end, which takes 15 s at most; return its exit code."""
+        try:
+            self._popen.terminate()
+            return self._popen.wait(15)
+        finally:
+            self.kill()
+
+    def kill(self) -> None:
+        """Kill -9 whatever there still is of it."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
+        self._popen.wait()
+
+
+@contextlib.contextmanager
+def paused(*pids: int) -> Iterator[None]:
+    """Freeze processes."""
+    try:
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+            until(partial(_is_frozen, pid))
+        yield
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
+
+
+def _is_frozen(pid: int) -> bool:
+    return ') T ' in Path(f'/proc/{pid}/stat').read_text()
+
+
+@dataclasses.dataclass(frozen=True)
+class Answer:
+    """A whole response, and when and after how many seconds it was there."""
+
+    status: int
+    headers: http.client.HTTPMessage = dataclasses.field(repr=False)
+    body: bytes = dataclasses.field(repr=False)
+    seconds: float = 0
+    at: float = dataclasses.field(default_factory=time.monotonic)
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+    @property
+    def hit(self) -> bool:
+        """Whether it came from a cache; asks for the header to be there."""
+        return {'Hit': True, 'Miss': False}[self.headers['X-ASGILook-Cache']]
+
+    @property
+    def is_problem(self) -> bool:
+        """Whether it is the description of an error that the contract promises."""
+        media_type = self.headers['Content-Type']
+        return media_type == 'application/problem+json' and (
+            self.json['status'] == self.status and bool(self.json['detail'])
+        )
+
+
+class Server(Process):
+    """The service on a free port, with a storage folder below `folder`.
+
+    A second one with the same `folder` shares the storage.
+    """
+
+    ready = 'Application startup complete'
+
+    def __init__(
+        self,
+        folder: Path,
+        *options: str,
+        program: tuple[str, ...] = ('asgilook',),
+        **settings: Any,
+    ) -> None:
+        self.storage = folder / 'images'
+        settings = {'storage_path': self.storage, **settings}
+        command = [sys.executable, '-m', *program, '--port', '0', *options]
+        super().__init__(folder, *command, environ=_environ(settings))
+        self.processes = int(options[-1]) if '--workers' in options else 1
+
+    def __exit__(self, *exc_info: object) -> None:
+        super().__exit__(*exc_info)
+        said = self.log if self.processes == 1 else re.sub(UVICORNS_OWN, '', self.log)
+        assert not any(fault in said for fault in FAULTS), said
+
+    @cached_property
+    def port(self) -> int:
+        return int(self.logged(rf'running on http://{HOST}:(\d+)')[0])
+
+    @property
+    def workers(self) -> list[int]:
+        """The processes that answer, those first that were started last."""
+        started = self.logged(r'Started server process \[(\d+)\]', self.processes)
+        return [int(pid) for pid in reversed(started)][: self.processes]
+
+    @property
+    def files(self) -> list[str]:
+        """The names of all that is in the storage folder."""
+        return os.listdir(self.storage)
+
+    def on_each_worker(self, ask: Callable[[], T]) -> list[T]:
+        """Ask each of the workers, while the others are frozen."""
+        answers = []
+        for worker in self.workers:
+            with paused(*{*self.workers} - {worker}):
+                answers.append(ask())
+        return answers
+
+    def ask(self, method: str, path: str, body: Any = None, **headers: str) -> Answer:
+        """Send a request on a connection of its own, `path` exactly as it is."""
+        start = time.monotonic()
+        connection = http.client.HTTPConnection(HOST, self.port, timeout=30)
+        named = {name.replace('_', '-'): value for name, value in headers.items()}
+        with contextlib.closing(connection):
+            connection.request(method, path, body, named)
+            with connection.getresponse() as response:
+                data = response.read()
+        seconds = time.monotonic() - start
+        return Answer(response.status, response.headers, data, seconds)
+
+    def get(self, path: str, **headers: str) -> Answer:
+        """Send a GET."""
+        return self.ask('GET', path, **headers)
+
+    def upload(self, picture: bytes, **headers: str) -> Any:
+        """Store a picture; return its JSON."""
+        answer = self.ask('POST', '/images', picture, **headers)
+        assert answer.status == 201, answer
+        return answer.json
+
+    def images(self) -> Any:
+        """Return the JSON of all images."""
+        answer = self.get('/images')
+        assert answer.status == 200
+        return answer.json
+
+    @contextlib.contextmanager
+    def uploading(self, framing: str, part: bytes) -> Iterator[socket.socket]:
+        """Send the head and a part of a body, once the service waits for it."""
+        with socket.create_connection((HOST, self.port), timeout=30) as client:
+            client.sendall(
+                f'POST /images HTTP/1.1\r\nHost: {HOST}\r\n{framing}\r\n'
+                'Expect: 100-continue\r\n\r\n'.encode()
+            )
+            assert client.recv(100) == b'HTTP/1.1 100 Continue\r\n\r\n'
+            client.sendall(part)
+            yield client
+
+
+def read_answer(client: socket.socket) -> Answer | None:
+    """Read one response; None where the connection ends without one."""
+    with http.client.HTTPResponse(client) as response:
+        try:
+            response.begin()
+        except ConnectionError:
+            return None
+        return Answer(response.status, response.headers, response.read())
+
+
+class RedisServer(Process):
+    """A Redis that keeps nothing, on a free port, or on that of an earlier one."""
+
+    ready = 'Ready to accept connections'
+
+    def __init__(self, folder: Path, port: int = 0) -> None:
+        self.port = port or _free_port()
+        command = f'--bind {HOST} --port {self.port} --appendonly no --dir'.split()
+        program = require('redis-server')
+        super().__init__(folder, program, *command, str(folder), '--save', '')
+        self.url = f'redis://{HOST}:{self.port}'
+
+    def command(self, *words: str) -> Any:
+        """Send a command; return its reply, also where that is an error."""
+        reader = hiredis.Reader(encoding='utf-8')
+        with socket.create_connection((HOST, self.port), timeout=10) as connection:
+            connection.sendall(' '.join(words).encode() + b'\r\n')
+            while (reply := reader.gets()) is False:
+                reader.feed(connection.recv(65536) or b'-hung up\r\n')
+        return reply
+
+    @property
+    def keys(self) -> list[str]:
+        return sorted(self.command('KEYS', '*'))
+
+
+def _free_port() -> int:
+    with socket.create_server((HOST, 0)) as server:
+        port: int = server.getsockname()[1]
+        return port
