@@ -8,9 +8,11 @@ import random
 import struct
 import zlib
 from itertools import product
-from typing import Any
+from typing import Any, TypeVar
 
 from PIL import Image, ImageCms, ImageFilter
+
+Plugin = TypeVar('Plugin', bound=Image.Image)
 
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile('sRGB')).tobytes()
 
@@ -34,6 +36,13 @@ def decode(data: bytes) -> Image.Image:
     """Return all the pixels of a file."""
     image = Image.open(io.BytesIO(data))
     image.load()
+    return image
+
+
+def decode_as(plugin: type[Plugin], data: bytes) -> Plugin:
+    """Return all the pixels of a file, and what only this plugin tells."""
+    image = decode(data)
+    assert isinstance(image, plugin)
     return image
 
 
@@ -86,7 +95,7 @@ def ramp(mode: str = 'L', top: float = 255) -> Image.Image:
     return image
 
 
-def exif(orientation: Any = 1) -> bytes:
+def exif(orientation: int = 1) -> bytes:
     """Return EXIF with a GPS position."""
     data = Image.Exif()
     data[0x0112] = orientation
@@ -95,7 +104,7 @@ def exif(orientation: Any = 1) -> bytes:
     return data.tobytes()
 
 
-def camera(image: Image.Image, orientation: Any = 1, **save_options: Any) -> bytes:
+def camera(image: Image.Image, orientation: int = 1, **save_options: Any) -> bytes:
     """Return a JPEG as cameras make them: every kind of metadata, and a trailer."""
     save_options = {'icc_profile': SRGB, 'quality': 92} | save_options
     data = encode(

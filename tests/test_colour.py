@@ -6,16 +6,28 @@ from PIL import Image, ImageCms
 from asgilook import colour
 from tests import samples
 
+Pixel = int | tuple[int, ...]
+Primaries = tuple[tuple[float, ...], ...]
+
 WHITE, RED = (255, 255, 255), (255, 0, 0)
 
 
-def flat(image, icc=b''):
+def flat(image: Image.Image, icc: bytes = b'') -> Image.Image:
     return colour.flatten(image, icc)
 
 
-def column(image, x):
+def column(image: Image.Image, x: int) -> float:
     """Return a pixel of a ramp."""
-    return image.getpixel((x, 8))
+    value = image.getpixel((x, 8))
+    assert isinstance(value, int | float)
+    return value
+
+
+def channels(image: Image.Image, x: int = 0) -> tuple[int, ...]:
+    """Return a pixel of the first row of a picture in colours."""
+    value = image.getpixel((x, 0))
+    assert isinstance(value, tuple)
+    return value
 
 
 # -- Depth --------------------------------------------------------------------------
@@ -28,19 +40,19 @@ def column(image, x):
         *(('F', 1), ('F', 255), ('F', 65535), ('F', 1e9)),
     ],
 )
-def test_long_samples_are_scaled(mode, top):
+def test_long_samples_are_scaled(mode: str, top: float) -> None:
     image = flat(samples.ramp(mode, top))
     assert image.mode == 'L'
     assert all(abs(column(image, x) - x) <= 1 for x in range(256))
 
 
 @pytest.mark.parametrize('mode', ['I;16', 'I'])
-def test_dark_picture_stays_dark(mode):
+def test_dark_picture_stays_dark(mode: str) -> None:
     image = flat(samples.ramp(mode, 4096))
     assert abs(column(image, 255) - 16) <= 1
 
 
-def test_negative_samples_are_stretched():
+def test_negative_samples_are_stretched() -> None:
     image = Image.new('I', (2, 1))
     image.putpixel((0, 0), -1000)
     image.putpixel((1, 0), 1000)
@@ -48,24 +60,24 @@ def test_negative_samples_are_stretched():
 
 
 @pytest.mark.parametrize('value', [0, 3, -3])
-def test_plain_picture_of_long_samples(value):
+def test_plain_picture_of_long_samples(value: int) -> None:
     assert flat(Image.new('F', (4, 4), value)).mode == 'L'
 
 
-def test_endless_values():
+def test_endless_values() -> None:
     image = Image.new('F', (2, 1), float('inf'))
     image.putpixel((0, 0), 0)
     assert flat(image).getpixel((0, 0)) == 0
 
 
 @pytest.mark.parametrize('mode', ['1', 'L'])
-def test_grey_stays_one_channel(mode):
+def test_grey_stays_one_channel(mode: str) -> None:
     image = samples.ramp().convert(mode)
     assert flat(image).mode == 'L'
     assert flat(image).tobytes() == image.convert('L').tobytes()
 
 
-def test_grey_palette_becomes_one_channel():
+def test_grey_palette_becomes_one_channel() -> None:
     image = samples.ramp().convert('P')
     image.putpalette([255 - x // 3 for x in range(768)])
     assert flat(image).mode == 'L'
@@ -76,7 +88,7 @@ def test_grey_palette_becomes_one_channel():
 
 
 @pytest.mark.parametrize('mode', ['RGBA', 'RGBa', 'PA'])
-def test_transparent_colour_becomes_white(mode):
+def test_transparent_colour_becomes_white(mode: str) -> None:
     image = Image.new('RGBA', (3, 1), (255, 0, 0, 0))
     image.putpixel((1, 0), (255, 0, 0, 255))
     if mode != 'PA':
@@ -88,12 +100,12 @@ def test_transparent_colour_becomes_white(mode):
     if mode != 'PA':
         assert all(
             abs(a - b) <= 1
-            for a, b in zip(result.getpixel((2, 0)), (255, 127, 127), strict=True)
+            for a, b in zip(channels(result, 2), (255, 127, 127), strict=True)
         )
 
 
 @pytest.mark.parametrize('mode', ['LA', 'La'])
-def test_transparent_grey_becomes_white(mode):
+def test_transparent_grey_becomes_white(mode: str) -> None:
     image = Image.new('LA', (3, 1), (0, 0))
     image.putpixel((1, 0), (0, 255))
     image.putpixel((2, 0), (0, 128))
@@ -111,7 +123,9 @@ def test_transparent_grey_becomes_white(mode):
         (b'\0', [WHITE, (0, 255, 0)]),
     ],
 )
-def test_transparency_of_palette(transparency, expected):
+def test_transparency_of_palette(
+    transparency: int | bytes, expected: list[Pixel]
+) -> None:
     image = Image.new('P', (2, 1))
     image.putpalette([*RED, 0, 255, 0])
     image.putpixel((1, 0), 1)
@@ -129,9 +143,13 @@ def test_transparency_of_palette(transparency, expected):
         ('RGB', (7, 7, 7), [WHITE, (8, 8, 8)]),
     ],
 )
-def test_colour_that_stands_for_transparent(mode, key, expected):
-    image = Image.new(mode, (2, 1), {'I;16': 1799, 'RGB': (7, 7, 7)}.get(mode, 7))
-    image.putpixel((1, 0), {'I;16': 2056, 'RGB': (8, 8, 8), '1': 255}.get(mode, 8))
+def test_colour_that_stands_for_transparent(
+    mode: str, key: Pixel, expected: list[Pixel]
+) -> None:
+    keys: dict[str, Pixel] = {'I;16': 1799, 'RGB': (7, 7, 7)}
+    others: dict[str, Pixel] = {'I;16': 2056, 'RGB': (8, 8, 8), '1': 255}
+    image = Image.new(mode, (2, 1), keys.get(mode, 7))
+    image.putpixel((1, 0), others.get(mode, 8))
     if mode == '1':
         image.putpixel((0, 0), 0)
     image.info['transparency'] = key
@@ -142,7 +160,7 @@ def test_colour_that_stands_for_transparent(mode, key, expected):
 # -- Profiles -----------------------------------------------------------------------
 
 
-def curve(value):
+def curve(value: float) -> float:
     """Return the sRGB byte of a linear value (IEC 61966-2-1)."""
     value = min(1, max(0, value))
     low = value <= 0.0031308
@@ -157,7 +175,7 @@ TO_SRGB = (
 )
 
 
-def srgb(rgb, primaries, gamma):
+def srgb(rgb: tuple[int, ...], primaries: Primaries, gamma: float) -> list[float]:
     """Return a colour of three primaries and a gamma in sRGB."""
     linear = [(value / 255) ** gamma for value in rgb]
     xyz = [
@@ -171,16 +189,14 @@ def srgb(rgb, primaries, gamma):
     'rgb',
     [(255, 255, 255), (128, 128, 128), (150, 100, 100), (60, 120, 90), (9, 9, 99)],
 )
-def test_rgb_profile(primaries, rgb):
+def test_rgb_profile(primaries: Primaries, rgb: tuple[int, ...]) -> None:
     image = flat(Image.new('RGB', (4, 4), rgb), samples.profile(primaries, 2.2))
     expected = srgb(rgb, primaries, 2.2)
-    assert all(
-        abs(a - b) <= 2 for a, b in zip(image.getpixel((0, 0)), expected, strict=True)
-    )
+    assert all(abs(a - b) <= 2 for a, b in zip(channels(image), expected, strict=True))
 
 
 @pytest.mark.parametrize('gamma', [1.0, 1.8, 2.2])
-def test_grey_profile(gamma):
+def test_grey_profile(gamma: float) -> None:
     image = flat(samples.ramp(), samples.grey_profile(gamma))
     assert image.mode == 'L'
     assert all(
@@ -188,29 +204,29 @@ def test_grey_profile(gamma):
     )
 
 
-def test_cmyk_profile():
+def test_cmyk_profile() -> None:
     icc = samples.cmyk_profile()
     for inks, lab in (((255, 0, 0, 0), (60, -40, -50)), ((0, 0, 255, 0), (90, -5, 90))):
         pixel = Image.new('CMYK', (1, 1), inks)
-        result = flat(pixel, icc).getpixel((0, 0))
+        result = channels(flat(pixel, icc))
         packed = bytes((round(lab[0] * 2.55), lab[1] % 256, lab[2] % 256))
         colour_of_lab = Image.frombytes('LAB', (1, 1), packed)
-        expected = colour_of_lab.convert('RGB').getpixel((0, 0))
+        expected = channels(colour_of_lab.convert('RGB'))
         assert all(abs(a - b) <= 8 for a, b in zip(result, expected, strict=True))
 
 
-def test_cmyk_without_profile():
+def test_cmyk_without_profile() -> None:
     image = flat(Image.new('CMYK', (1, 1), (255, 0, 0, 0)))
     assert image.getpixel((0, 0)) == (0, 255, 255)
 
 
-def test_transparent_picture_with_profile():
+def test_transparent_picture_with_profile() -> None:
     icc = samples.profile(samples.ADOBE_RGB, 2.2)
     image = Image.new('RGBA', (2, 1), (150, 100, 100, 255))
     image.putpixel((1, 0), (150, 100, 100, 0))
     result = flat(image, icc)
     assert result.getpixel((1, 0)) == WHITE
-    assert abs(result.getpixel((0, 0))[0] - 165) <= 2
+    assert abs(channels(result)[0] - 165) <= 2
 
 
 @pytest.mark.parametrize(
@@ -224,7 +240,7 @@ def test_transparent_picture_with_profile():
         (b'', 'RGB', True),
     ],
 )
-def test_srgb_is_recognised(icc, mode, same):
+def test_srgb_is_recognised(icc: bytes, mode: str, same: bool) -> None:
     assert colour.is_srgb(icc, mode) is same
 
 
@@ -241,6 +257,6 @@ def test_srgb_is_recognised(icc, mode, same):
         samples.SRGB.replace(struct.pack('>I', 0x02400000)[:1], b'\x09', 1),
     ],
 )
-def test_profile_of_no_use_is_ignored(icc):
+def test_profile_of_no_use_is_ignored(icc: bytes) -> None:
     image = samples.soft(16, 16)
     assert flat(image.copy(), icc).tobytes() == image.tobytes()

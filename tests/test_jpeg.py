@@ -1,11 +1,14 @@
 import io
 import struct
+from typing import Any
 
 import pytest
 
 from asgilook import jpeg
 from tests import bombs, samples
 from tests.samples import segment
+
+Options = dict[str, Any]
 
 
 def nothing() -> None:
@@ -16,8 +19,14 @@ def size(data: bytes) -> tuple[int, int]:
     return jpeg.read_size(io.BytesIO(data))
 
 
-def rewrite(data: bytes) -> bytes | None:
-    return jpeg.rewrite(data, jpeg.parse(data, nothing))
+def rewrite(data: bytes) -> bytes:
+    rewritten = jpeg.rewrite(data, jpeg.parse(data, nothing))
+    assert rewritten is not None
+    return rewritten
+
+
+def is_in_doubt(data: bytes) -> bool:
+    return jpeg.rewrite(data, jpeg.parse(data, nothing)) is None
 
 
 def with_frame(data: bytes, **changes: bytes) -> bytes:
@@ -34,26 +43,35 @@ def with_frame(data: bytes, **changes: bytes) -> bytes:
 
 
 @pytest.mark.parametrize('options', [{}, {'progressive': True}, {'optimize': True}])
-def test_size_of_photo(options):
+def test_size_of_photo(options: Options) -> None:
     assert size(samples.photo(123, 45, **options)) == (123, 45)
 
 
-def test_size_takes_one_read_without_metadata():
-    file = io.BytesIO(samples.photo(1000, 800))
-    reads = []
-    read = file.read
-    file.read = lambda count: reads.append(count) or read(count)
+class Noted(io.BytesIO):
+    """A file that notes how much is read at a time."""
+
+    def __init__(self, data: bytes) -> None:
+        super().__init__(data)
+        self.reads: list[int | None] = []
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        self.reads.append(size)
+        return super().read(size)
+
+
+def test_size_takes_one_read_without_metadata() -> None:
+    file = Noted(samples.photo(1000, 800))
     assert jpeg.read_size(file) == (1000, 800)
-    assert reads == [4096]
+    assert file.reads == [4096]
 
 
 @pytest.mark.parametrize('length', [0, 4070, 4080, 4086, 4087, 4088, 4090, 60_000])
-def test_size_behind_metadata(length):
+def test_size_behind_metadata(length: int) -> None:
     data = samples.insert(samples.photo(30, 20), segment(0xE1, bytes(length)))
     assert size(data) == (30, 20)
 
 
-def test_size_behind_fill_bytes():
+def test_size_behind_fill_bytes() -> None:
     assert size(samples.insert(samples.photo(30, 20), b'\xff\xff\xff')) == (30, 20)
 
 
@@ -74,7 +92,7 @@ def test_size_behind_fill_bytes():
         with_frame(samples.photo(8, 8), width=b'\0\0'),
     ],
 )
-def test_size_of_damaged(data):
+def test_size_of_damaged(data: bytes) -> None:
     with pytest.raises(ValueError, match='JPEG'):
         size(data)
 
@@ -82,15 +100,15 @@ def test_size_of_damaged(data):
 # -- parse, without_metadata --------------------------------------------------------
 
 
-def test_parse_finds_metadata():
+def test_parse_finds_metadata() -> None:
     header = jpeg.parse(samples.camera(samples.scene(32, 24)), nothing)
     assert header.exif == samples.exif()
     assert header.profile == samples.SRGB
     assert header.sound
 
 
-def test_parse_asks_for_time():
-    def late():
+def test_parse_asks_for_time() -> None:
+    def late() -> None:
         raise TimeoutError
 
     with pytest.raises(TimeoutError):
@@ -98,7 +116,7 @@ def test_parse_asks_for_time():
 
 
 @pytest.mark.parametrize('junk', [b'abc', b'\xff\0', b'\xff\xd0', b'\xff\xe1\0\0'])
-def test_parse_skips_junk(junk):
+def test_parse_skips_junk(junk: bytes) -> None:
     data = samples.photo(32, 24)
     header = jpeg.parse(samples.insert(data, junk), nothing)
     assert not header.sound
@@ -106,7 +124,7 @@ def test_parse_skips_junk(junk):
     assert samples.decode(clean).tobytes() == samples.decode(data).tobytes()
 
 
-def test_parse_skips_fill_bytes():
+def test_parse_skips_fill_bytes() -> None:
     data = samples.photo(32, 24)
     assert rewrite(samples.insert(data, b'\xff\xff')) == rewrite(data)
 
@@ -120,7 +138,7 @@ def test_parse_skips_fill_bytes():
         samples.insert(samples.photo(8, 8), segment(0xDD, b'\0\0') * 1001),
     ],
 )
-def test_parse_refuses(data):
+def test_parse_refuses(data: bytes) -> None:
     with pytest.raises(ValueError, match='JPEG'):
         jpeg.parse(data, nothing)
 
@@ -143,18 +161,18 @@ def icc(*parts: tuple[int, int]) -> bytes:
         ([(n % 256, 0) for n in range(300)], b''),
     ],
 )
-def test_profile_is_put_together(parts, profile):
+def test_profile_is_put_together(parts: list[tuple[int, int]], profile: bytes) -> None:
     assert jpeg.parse(icc(*parts), nothing).profile == profile
 
 
-def test_first_exif_counts():
+def test_first_exif_counts() -> None:
     data = samples.photo(8, 8)
     parts = (segment(0xE1, b'Exif\0\0' + name) for name in (b'first', b'second'))
     assert jpeg.parse(samples.insert(data, *parts), nothing).exif == b'Exif\0\0first'
 
 
 @pytest.mark.parametrize('options', [{}, {'progressive': True}])
-def test_without_metadata_same_pixels(options):
+def test_without_metadata_same_pixels(options: Options) -> None:
     data = samples.camera(samples.scene(65, 43), **options)
     clean = jpeg.without_metadata(data, jpeg.parse(data, nothing))
     assert samples.decode(clean).tobytes() == samples.decode(data).tobytes()
@@ -163,7 +181,7 @@ def test_without_metadata_same_pixels(options):
 
 
 @pytest.mark.parametrize('options', [{}, {'progressive': True}])
-def test_without_metadata_cut_short(options):
+def test_without_metadata_cut_short(options: Options) -> None:
     data = samples.photo(200, 150, **options)
     cut = data[: len(data) // 2]
     clean = jpeg.without_metadata(cut, jpeg.parse(cut, nothing))
@@ -171,7 +189,7 @@ def test_without_metadata_cut_short(options):
         samples.decode(clean)
 
 
-def test_cut_scan_is_found_although_it_has_an_end():
+def test_cut_scan_is_found_although_it_has_an_end() -> None:
     data = samples.photo(200, 150)
     cut = data[: len(data) // 2] + b'\xff\xd9'
     samples.decode(cut)  # libjpeg makes the rest grey
@@ -195,7 +213,9 @@ def test_cut_scan_is_found_although_it_has_an_end():
         {'restart_marker_rows': 1},
     ],
 )
-def test_rewrite_same_pixels(shape, mode, options):
+def test_rewrite_same_pixels(
+    shape: tuple[int, int], mode: str, options: Options
+) -> None:
     image = samples.scene(*shape).convert(mode)
     data = samples.camera(image, icc_profile=None, **options)
     rewritten = rewrite(data)
@@ -207,12 +227,12 @@ def test_rewrite_same_pixels(shape, mode, options):
     assert rewritten.endswith(b'\xff\xd9')
 
 
-def test_rewrite_is_stable():
+def test_rewrite_is_stable() -> None:
     rewritten = rewrite(samples.photo(33, 44))
     assert rewrite(rewritten) == rewritten
 
 
-def test_rewrite_drops_second_picture():
+def test_rewrite_drops_second_picture() -> None:
     first = samples.photo(40, 30)
     assert rewrite(first + samples.photo(50, 60, seed=1)) == rewrite(first)
 
@@ -250,11 +270,11 @@ PHOTO = samples.photo(40, 30)
         PHOTO[:-2] + PHOTO[PHOTO.index(b'\xff\xda') :],
     ],
 )
-def test_rewrite_in_doubt(data):
-    assert rewrite(data) is None
+def test_rewrite_in_doubt(data: bytes) -> None:
+    assert is_in_doubt(data)
 
 
-def test_rewrite_with_a_short_frame_header():
+def test_rewrite_with_a_short_frame_header() -> None:
     header = jpeg.parse(PHOTO, nothing)
     header.segments = [
         (marker, part[:8] if marker == jpeg.SOF0 else part)
@@ -263,14 +283,14 @@ def test_rewrite_with_a_short_frame_header():
     assert jpeg.rewrite(PHOTO, header) is None
 
 
-def test_scans_are_counted():
+def test_scans_are_counted() -> None:
     assert jpeg.count_scans(PHOTO) == 1
     assert jpeg.count_scans(bombs.scans(count=250, side=64)) == 250
 
 
-def test_quantization_of_16_bits_is_no_baseline():
+def test_quantization_of_16_bits_is_no_baseline() -> None:
     tables = [[300] * 64, [300] * 64]
     data = samples.encode(samples.scene(40, 30), 'JPEG', qtables=tables)
     assert struct.pack('>BB', 0xFF, 0xC1) in data
-    assert rewrite(data) is None
+    assert is_in_doubt(data)
     assert size(data) == (40, 30)
