@@ -39,11 +39,11 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Count the bytes of a head."""
+        super().data_received(data)
         if self._in_head:
             self._head_bytes += len(data)
-        super().data_received(data)
-        if self._in_head and self._head_bytes > HEAD_BYTES:
-            self.transport.close()
+            if self._head_bytes > HEAD_BYTES:
+                self.transport.close()
 
     def on_message_begin(self) -> None:
         """Start a request's head."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import re
 import socket
@@ -10,6 +11,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+
+from PIL import Image
 
 
 def free_port() -> int:
@@ -65,3 +68,9 @@ def peak_rss(pid: int) -> float:
         match = re.search(r'VmHWM:\s+(\d+) kB', status.read())
     assert match
     return int(match[1]) / 1024
+
+
+def encode(image: Image.Image, quality: int) -> bytes:
+    file = io.BytesIO()
+    image.save(file, 'JPEG', quality=quality)
+    return file.getvalue()

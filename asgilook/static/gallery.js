@@ -182,7 +182,7 @@ function draw() {
 }
 
 function tell() {
-  $('count').textContent = order.length ? plural(order.length, 'picture', 'pictures') : '';
+  $('count').textContent = order.length ? order.length.toLocaleString('en') : '';
   $('note').hidden = order.length > 0;
   $('note').textContent = 'No pictures yet. The first one could be yours.';
 }
@@ -496,7 +496,7 @@ class Upload {
     this.state('failed', why);
     counts.failed += 1;
     if (!this.cancelled) {
-      say(`${this.name}: ${why}`, 'error');
+      say(`${this.name}: ${why}`, 'silent'); // it can be seen in the list
     }
     this.offer('Try again', () => this.retry());
   }

@@ -1,0 +1,143 @@
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+import uvicorn
+
+from asgilook import server
+from asgilook.server import LimitedProtocol
+
+HEAD = b'GET / HTTP/1.1\r\nHost: localhost\r\n'
+
+Client = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+async def app(scope: Any, receive: Any, send: Any) -> None:
+    """Answer at once, in as many pieces as the path says, and read no body."""
+    pieces = int(scope['path'][1:] or '1')
+    headers = [(b'content-length', b'%d' % (pieces * 3))]
+    await send({'type': 'http.response.start', 'status': 200, 'headers': headers})
+    for left in reversed(range(pieces)):
+        if pieces > 1:
+            await asyncio.sleep(0.01)
+        await send(
+            {'type': 'http.response.body', 'body': b'abc', 'more_body': left > 0}
+        )
+
+
+def serve(client: Client) -> None:
+    """Run a client against a server that uses the protocol."""
+
+    async def main() -> None:
+        config = uvicorn.Config(
+            app,
+            port=0,
+            http=LimitedProtocol,
+            ws='none',
+            lifespan='off',
+            log_config=None,
+        )
+        running = uvicorn.Server(config)
+        task = asyncio.create_task(running.serve())
+        while not running.started:  # noqa: ASYNC110 (uvicorn has no event for it)
+            await asyncio.sleep(0.01)
+        port = running.servers[0].sockets[0].getsockname()[1]
+        reader, writer = await asyncio.open_connection('127.0.0.1', port)
+        async with asyncio.timeout(20):
+            await client(reader, writer)
+        writer.close()
+        running.should_exit = True
+        await task
+
+    asyncio.run(main())
+
+
+async def answer(reader: asyncio.StreamReader) -> bytes:
+    """Read one response; return its body."""
+    head = await reader.readuntil(b'\r\n\r\n')
+    length = next(
+        int(line.split(b':')[1])
+        for line in head.splitlines()
+        if line.lower().startswith(b'content-length')
+    )
+    return await reader.readexactly(length)
+
+
+@pytest.fixture
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, 'HEAD_SECONDS', 0.2)
+    monkeypatch.setattr(server, 'LINGER_SECONDS', 0.2)
+
+
+@pytest.mark.parametrize('path', [b'/', b'/1', b'/5'])
+def test_answers_on_one_connection(path: bytes) -> None:
+    async def client(reader: Any, writer: Any) -> None:
+        for _ in range(3):
+            writer.write(b'GET %s HTTP/1.1\r\nHost: localhost\r\n\r\n' % path)
+            assert await answer(reader) == b'abc' * int(path[1:] or b'1')
+
+    serve(client)
+
+
+@pytest.mark.parametrize('sent', [b'', b'G', HEAD])
+def test_unfinished_head_ends_the_connection(hasty: None, sent: bytes) -> None:
+    async def client(reader: Any, writer: Any) -> None:
+        writer.write(sent)
+        assert await reader.read() == b''
+
+    serve(client)
+
+
+def test_unfinished_second_head_ends_the_connection(hasty: None) -> None:
+    async def client(reader: Any, writer: Any) -> None:
+        writer.write(HEAD + b'\r\n')
+        assert await answer(reader) == b'abc'
+        writer.write(HEAD)
+        assert await reader.read() == b''
+
+    serve(client)
+
+
+def test_head_of_slow_bytes_ends_the_connection(hasty: None) -> None:
+    async def client(reader: Any, writer: Any) -> None:
+        writer.write(HEAD)
+        end = asyncio.create_task(reader.read())
+        while not end.done():
+            writer.write(b'X: y\r\n')
+            await asyncio.wait([end], timeout=0.05)
+        with contextlib.suppress(ConnectionError):
+            assert await end == b''
+
+    serve(client)
+
+
+def test_endless_head_ends_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, 'HEAD_BYTES', 1000)
+
+    async def client(reader: Any, writer: Any) -> None:
+        writer.write(HEAD + b'X: %s\r\n' % bytes(100).replace(b'\0', b'x') + b'\r\n')
+        assert await answer(reader) == b'abc'
+        writer.write(HEAD + b'X: ' + b'x' * 2000)
+        assert await reader.read() == b''
+
+    serve(client)
+
+
+def test_body_behind_its_answer_is_dropped(hasty: None) -> None:
+    post = b'POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000\r\n\r\n'
+
+    async def client(reader: Any, writer: Any) -> None:
+        writer.write(post)
+        assert await answer(reader) == b'abc'
+        writer.write(bytes(100000))
+        writer.write(HEAD + b'\r\n')
+        assert await answer(reader) == b'abc'
+        writer.write(post)
+        assert await answer(reader) == b'abc'
+        assert await reader.read() == b''
+
+    serve(client)
