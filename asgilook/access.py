@@ -31,27 +31,28 @@ _numbers = itertools.count(1)
 class Exchange:
     """A request and what was answered to it, as seen from outside the app."""
 
-    __slots__ = ('_given', '_headers', '_scope', '_send', '_sent', '_start', '_status')
+    __slots__ = ('_given', '_scope', '_send', '_sent', '_start', 'headers', 'status')
 
     def __init__(self, scope: Scope, send: Send) -> None:
         self._start = time.perf_counter()
         self._scope = scope
         self._send = send
-        self._status = 500
+        self.status = 500
         self._sent = 0
-        self._headers: list[tuple[bytes, bytes]] = []
+        self.headers: list[tuple[bytes, bytes]] = []
         # Falcon's TestClient gives iterators, which can be read only once.
         scope['headers'] = [(name, value) for name, value in scope['headers']]
+        scope['fields'] = dict(scope['headers'])
         self._given = _given_id(scope)
         scope['request_id'] = self._given or f'{_process}-{next(_numbers):x}'
 
     async def send(self, message: Any) -> None:
         """Pass a message on, and remember what it says."""
         if message['type'] == 'http.response.start':
-            self._status, self._headers = message['status'], message['headers']
-            if self._given or self._status >= 500:
+            self.status, self.headers = message['status'], message['headers']
+            if self._given or self.status >= 500:
                 request_id: str = self._scope['request_id']
-                self._headers.append((b'x-request-id', request_id.encode()))
+                self.headers.append((b'x-request-id', request_id.encode()))
         else:
             self._sent += len(message.get('body', b''))
         await self._send(message)
@@ -59,7 +60,7 @@ class Exchange:
     def count(self, count: Count) -> None:
         """Call `count(scope, status, bytes sent, seconds)`."""
         seconds = time.perf_counter() - self._start
-        count(self._scope, self._status, self._sent, seconds)
+        count(self._scope, self.status, self._sent, seconds)
 
     def log(self, form: str) -> None:
         """Write the line, in the form text or json; none for none."""
@@ -69,10 +70,10 @@ class Exchange:
             'client': (self._scope.get('client') or ('-',))[0],
             'method': self._scope['method'],
             'target': _target(self._scope),
-            'status': self._status,
+            'status': self.status,
             'bytes': self._sent,
             'ms': round((time.perf_counter() - self._start) * 1000, 1),
-            'cache': dict(self._headers).get(b'x-asgilook-cache', b'-').decode(),
+            'cache': dict(self.headers).get(b'x-asgilook-cache', b'-').decode(),
             'id': self._scope['request_id'],
         }
         if form == 'json':
@@ -82,10 +83,8 @@ class Exchange:
 
 
 def _given_id(scope: Scope) -> str | None:
-    for name, value in scope['headers']:
-        if name == b'x-request-id' and _SANE_ID.fullmatch(value):
-            return str(value, 'ascii')
-    return None
+    value = scope['fields'].get(b'x-request-id')
+    return str(value, 'ascii') if value and _SANE_ID.fullmatch(value) else None
 
 
 def _target(scope: Scope) -> str:

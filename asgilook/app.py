@@ -20,6 +20,7 @@ from .lifecycle import Draining
 from .metrics import Metrics
 from .openapi import OpenApi
 from .protocol import Application
+from .shortcut import Shortcut
 from .store import Store
 
 
@@ -53,10 +54,11 @@ def create_app(config: Config | None = None) -> Application:
     app = Application(
         config,
         metrics.http.count,
+        Shortcut(cache.find, store.is_current),
         middleware=[
             *cors(config),
             Lifespan(store),
-            Conditional(store.is_current),
+            Conditional(),
             cache,
             draining,
             hub,

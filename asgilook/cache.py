@@ -26,6 +26,7 @@ _VERSION = 1
 # What the schema adds around a body: version, ETag, content type, lengths.
 _OVERHEAD = 1024
 
+Found = tuple[bytes | None, str | None]
 _NOTHING = (None, None)
 
 
@@ -60,14 +61,6 @@ class RedisCache:
         """Close the connections to Redis."""
         await self._redis.stop()
 
-    async def process_request(
-        self, req: falcon.asgi.Request, resp: falcon.asgi.Response
-    ) -> None:
-        """Answer a URL whose representation is known already."""
-        resp.context.hit = None
-        resp.context.asked = False
-        await self._answer(resp)
-
     async def process_resource(
         self,
         req: falcon.asgi.Request,
@@ -75,9 +68,26 @@ class RedisCache:
         resource: Any,
         params: dict[str, Any],
     ) -> None:
-        """Answer with the representation that the resource has named."""
-        if not resp.context.asked:
-            await self._answer(resp)
+        """Answer with the body of the representation that the resource has named."""
+        resp.context.hit = None
+        representation = resp.context.representation
+        if representation is not None and representation.key is not None:
+            found = req.scope.get('found') or await self.find(representation)
+            resp.data, resp.context.hit = found
+            resp.complete = resp.data is not None
+
+    async def find(self, representation: Representation) -> Found:
+        """Return the body and the tier, memory or redis, that had it."""
+        key = self.PREFIX + str(representation.key)
+        etag, body = self._memory.get(key, _NOTHING)
+        if etag == representation.etag:
+            return body, 'memory'
+        value = await self._redis.get(key, self._body_size + _OVERHEAD)
+        body = unpack(value, representation) if value else None
+        if body is None:
+            return _NOTHING
+        self._remember(key, representation, body)
+        return body, 'redis'
 
     async def process_response(
         self,
@@ -98,33 +108,15 @@ class RedisCache:
             return
         hit = resp.context.hit
         resp.set_header(self.CACHE_HEADER, 'Hit' if hit else 'Miss')
-        req.scope['cache'] = hit or 'miss'
+        if representation.key is not None:
+            req.scope['cache'] = hit or 'miss'
         if hit:
+            req.scope['hit'] = representation
             resp.set_header('Cache-Status', f'ASGILook; hit; detail={hit}')
             return
         stored = await self._keep(req, resp, representation)
         status = 'fwd=uri-miss' + ('; stored' if stored else '')
         resp.set_header('Cache-Status', f'ASGILook; {status}')
-
-    async def _answer(self, resp: falcon.asgi.Response) -> None:
-        """Take the body from the first tier that has it."""
-        representation = resp.context.representation
-        if representation is None or representation.key is None:
-            return
-        resp.context.asked = True
-        key = self.PREFIX + representation.key
-        etag, body = self._memory.get(key, _NOTHING)
-        if etag == representation.etag:
-            resp.context.hit = 'memory'
-        else:
-            value = await self._redis.get(key, self._body_size + _OVERHEAD)
-            body = unpack(value, representation) if value else None
-            if body is None:
-                return
-            resp.context.hit = 'redis'
-            self._remember(key, representation, body)
-        resp.data = body
-        resp.complete = True
 
     async def _keep(
         self,

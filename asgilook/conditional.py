@@ -11,9 +11,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import datetime
-import operator
 import re
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -21,17 +19,6 @@ import falcon
 import falcon.asgi
 
 from .image import Image
-from .protocol import is_canonical
-
-# URLs that are remembered; a few hundred bytes each.
-_KNOWN = 16384
-
-_PRECONDITIONS = frozenset(
-    {b'if-match', b'if-none-match', b'if-modified-since', b'if-unmodified-since'}
-)
-_name = operator.itemgetter(0)
-
-_READS = frozenset({'GET', 'HEAD'})
 
 _RANGE = re.compile(r'bytes=([0-9]{0,18})-([0-9]{0,18})', re.IGNORECASE)
 
@@ -55,29 +42,13 @@ class Representation:
 
 
 class Conditional:
-    """Falcon middleware: preconditions before the work, ranges and headers after.
-
-    What a URL stands for is remembered where it can't change, so that a hit or a 304
-    needs no routing, only the proof that the image `is_current`.
-    """
-
-    def __init__(self, is_current: Callable[[Image], bool]) -> None:
-        self._is_current = is_current
-        self._known: dict[str, tuple[Representation, str]] = {}
+    """Falcon middleware: preconditions before the work, ranges and headers after."""
 
     async def process_request(
         self, req: falcon.asgi.Request, resp: falcon.asgi.Response
     ) -> None:
-        """Recall what the URL stands for."""
+        """Begin with nothing known."""
         resp.context.representation = None
-        found = self._known.get(req.path)
-        if found is None or req.method not in _READS or not is_canonical(req):
-            return
-        known, route = found
-        if known.image is not None and self._is_current(known.image):
-            req.scope['route'] = route  # as routing would
-            resp.context.representation = known
-            _evaluate(req, resp, known)
 
     async def process_resource(
         self,
@@ -86,18 +57,13 @@ class Conditional:
         resource: Any,
         params: dict[str, Any],
     ) -> None:
-        """Ask the resource what it would answer."""
+        """Ask the resource what it would answer; answer 304 or 412 for it."""
         identify = getattr(resource, 'identify', None)
-        if identify is None or req.method not in _READS:
+        if identify is None or req.method not in ('GET', 'HEAD'):
             return
         resp.context.identify = partial(identify, req, **params)
-        representation = await resp.context.identify()
-        resp.context.representation = representation
-        if representation.image is not None:
-            if len(self._known) >= _KNOWN:
-                self._known.clear()
-            self._known[req.path] = representation, req.scope['route']
-        _evaluate(req, resp, representation)
+        resp.context.representation = await resp.context.identify()
+        _evaluate(req, resp, resp.context.representation)
 
     async def process_response(
         self,
@@ -126,8 +92,6 @@ def _evaluate(
     representation: Representation,
 ) -> None:
     """Answer 304 or 412 where the preconditions say so (RFC 9110 section 13.2.2)."""
-    if _PRECONDITIONS.isdisjoint(map(_name, req.scope['headers'])):
-        return
     if not _precondition_holds(req, representation):
         raise falcon.HTTPPreconditionFailed
     if _is_not_modified(req, representation):

@@ -15,6 +15,7 @@ from .access import Count, Exchange
 from .config import Config
 from .errors import BodyTimeout, Busy, InvalidRequest
 from .media import FORM_OVERHEAD, too_large
+from .shortcut import Shortcut
 
 Scope = dict[str, Any]
 Event = Mapping[str, Any]
@@ -31,8 +32,11 @@ _BODILESS = frozenset({'GET', 'HEAD', 'OPTIONS'})
 class Application(falcon.asgi.App[falcon.asgi.Request, falcon.asgi.Response]):
     """A Falcon app whose requests are named and logged, and their bodies guarded."""
 
-    def __init__(self, config: Config, count: Count, **kwargs: Any) -> None:
+    def __init__(
+        self, config: Config, count: Count, shortcut: Shortcut, **kwargs: Any
+    ) -> None:
         super().__init__(router=CanonicalRouter(), **kwargs)
+        self._shortcut = shortcut
         self._config = config
         self._count = count
 
@@ -44,6 +48,15 @@ class Application(falcon.asgi.App[falcon.asgi.Request, falcon.asgi.Response]):
             await super().__call__(scope, receive, send)
             return
         exchange = Exchange(scope, send)
+        try:
+            if not await self._shortcut.answer(scope, exchange.send):
+                await self._answer(scope, receive, exchange)
+        finally:
+            exchange.count(self._count)
+            exchange.log(self._config.access_log)
+
+    async def _answer(self, scope: Scope, receive: Receive, exchange: Exchange) -> None:
+        """Let Falcon answer, and learn from it."""
         if scope['method'] not in _BODILESS:
             receive = GuardedBody(
                 receive, self._config.max_upload_size, self._config.body_timeout
@@ -51,11 +64,8 @@ class Application(falcon.asgi.App[falcon.asgi.Request, falcon.asgi.Response]):
         if not scope['query_string'].isascii():
             query = quote_from_bytes(scope['query_string'], safe="%&=+,;:/?@!$'()*")
             scope['query_string'] = query.encode()
-        try:
-            await super().__call__(scope, receive, exchange.send)
-        finally:
-            exchange.count(self._count)
-            exchange.log(self._config.access_log)
+        await super().__call__(scope, receive, exchange.send)
+        self._shortcut.learn(scope, exchange.status, exchange.headers)
 
 
 class CanonicalRouter(CompiledRouter):

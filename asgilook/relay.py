@@ -22,7 +22,7 @@ RETRY_SECONDS = 1.0
 PING_SECONDS = 5.0
 
 # Messages that wait to be sent.
-_LIMIT = 1000
+OUTBOX = 1000
 # Sent to find out whether that is allowed; means nothing to listeners.
 _HELLO = b''
 
@@ -86,7 +86,7 @@ class Relay:
 
     def send(self, message: bytes) -> bool:
         """Send a message soon; False where it can't be, so that nobody will get it."""
-        if self._connection is None or len(self._outbox) >= _LIMIT:
+        if self._connection is None or len(self._outbox) >= OUTBOX:
             return False
         self._outbox.append(message)
         self._wake.set()

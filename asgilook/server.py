@@ -38,19 +38,20 @@ class LimitedProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Count the bytes of a head."""
+        """Count the bytes of a head that has not come all at once."""
         super().data_received(data)
         if self._in_head:
             self._head_bytes += len(data)
             if self._head_bytes > HEAD_BYTES:
                 self.transport.close()
+            elif self._limit is None:
+                self._set_limit(HEAD_SECONDS)
 
     def on_message_begin(self) -> None:
         """Start a request's head."""
         super().on_message_begin()
         self._in_head = True
         self._head_bytes = 0
-        self._set_limit(HEAD_SECONDS)
 
     def on_headers_complete(self) -> None:
         """End a request's head; the app takes care of its body."""

@@ -8,23 +8,20 @@ redis-server.
 from __future__ import annotations
 
 import contextlib
-import io
 import json
-import os
 import re
-import socket
 import statistics
 import subprocess
 import sys
 import tempfile
-import time
 import urllib.request
-from collections.abc import Iterator
 
 from PIL import Image
 
+from .processes import encode, free_port, process, service
+
 ROUNDS = 9
-SECONDS = 2
+SECONDS = 1
 CONNECTIONS = 16
 
 COMPARED = [
@@ -32,48 +29,17 @@ COMPARED = [
     ('thumbnail, in process', 'bare', 0.75),
     ('thumbnail, Redis only', 'tutorial', 1.0),
     ('304', 'bare', 0.75),
-    ('2.3 MB image', 'streamed, 8 KiB', 8.0),
+    ('large image', 'streamed, 8 KiB', 8.0),
 ]
 
 
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(('127.0.0.1', 0))
-        return int(sock.getsockname()[1])
-
-
-def wait_for(port: int) -> None:
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline:
-        with contextlib.suppress(OSError), socket.create_connection(
-            ('127.0.0.1', port)
-        ):
-            return
-        time.sleep(0.05)
-    raise SystemExit(f'nothing answers on port {port}')
-
-
-@contextlib.contextmanager
-def process(port: int, *command: str, **environ: str) -> Iterator[str]:
-    with subprocess.Popen(
-        command,
-        env={**os.environ, **environ},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    ) as running:
-        try:
-            wait_for(port)
-            yield f'http://127.0.0.1:{port}'
-        finally:
-            running.terminate()
-
-
-def uvicorn(app: str, **environ: str) -> contextlib.AbstractContextManager[str]:
+def peer(
+    name: str, **environ: str
+) -> contextlib.AbstractContextManager[tuple[str, int]]:
     port = free_port()
-    command = [sys.executable, '-m', 'uvicorn', app, '--port', str(port)]
+    command = [sys.executable, '-m', 'uvicorn', f'benchmarks.http_peers:{name}']
+    command += ['--factory', '--port', str(port)]
     command += ['--no-access-log', '--log-level', 'warning']
-    if app.startswith('benchmarks.'):
-        command.append('--factory')
     return process(port, *command, **environ)
 
 
@@ -99,12 +65,8 @@ def upload(url: str, body: bytes) -> dict[str, str]:
 
 
 def picture(width: int, height: int, quality: int) -> bytes:
-    file = io.BytesIO()
-    noise = Image.effect_noise((width // 4, height // 4), 60).resize((width, height))
-    Image.merge('RGB', [noise, noise.rotate(180), noise]).save(
-        file, 'JPEG', quality=quality
-    )
-    return file.getvalue()
+    noise = Image.effect_noise((width // 8, height // 8), 60).resize((width, height))
+    return encode(Image.merge('RGB', [noise, noise.rotate(180), noise]), quality)
 
 
 def fetch(url: str) -> tuple[bytes, str]:
@@ -115,35 +77,28 @@ def fetch(url: str) -> tuple[bytes, str]:
 def main() -> None:
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory())
-        redis_port = free_port()
-        redis = f'redis://127.0.0.1:{redis_port}'
-        stack.enter_context(
-            process(
-                redis_port, 'redis-server', '--port', str(redis_port), '--save', ''
-            )
-        )
-        settings = {
-            'ASGI_LOOK_STORAGE_PATH': f'{folder}/images',
-            'ASGI_LOOK_REDIS_HOST': redis,
-        }
-        app = 'asgilook.asgi:app'
-        ours = stack.enter_context(uvicorn(app, **settings))
-        cold = stack.enter_context(
-            uvicorn(app, **settings, ASGI_LOOK_CACHE_MEMORY='0')
-        )
+        port = free_port()
+        redis_server = ['redis-server', '--port', str(port), '--save', '']
+        stack.enter_context(process(port, *redis_server))
+        redis = f'redis://127.0.0.1:{port}'
+        images = f'{folder}/images'
+        settings = {'ASGI_LOOK_REDIS_HOST': redis}
+        ours, _ = stack.enter_context(service(images, **settings))
+        settings['ASGI_LOOK_CACHE_MEMORY'] = '0'
+        cold, _ = stack.enter_context(service(images, **settings))
         small = upload(ours, picture(640, 360, 80))['thumbnails'][0]
         body, etag = fetch(ours + small)
-        large = upload(ours, picture(4000, 3000, 75))['image']
+        large = upload(ours, picture(4000, 3000, 70))['image']
         large_body, _ = fetch(ours + large)
         for name, content in ('small', body), ('large', large_body):
             with open(f'{folder}/{name}', 'wb') as file:
                 file.write(content)
         print(f'thumbnail {len(body)} bytes, image {len(large_body)} bytes')
-        peers = {'BODY': f'{folder}/small', 'REDIS': redis}
-        bare = stack.enter_context(uvicorn('benchmarks.http_peers:bare', **peers))
-        tutorial = stack.enter_context(uvicorn('benchmarks.http_peers:tutorial', **peers))
-        peers['BODY'] = f'{folder}/large'
-        stream = stack.enter_context(uvicorn('benchmarks.http_peers:stream', **peers))
+        environ = {'BODY': f'{folder}/small', 'REDIS': redis}
+        bare, _ = stack.enter_context(peer('bare', **environ))
+        tutorial, _ = stack.enter_context(peer('tutorial', **environ))
+        environ['BODY'] = f'{folder}/large'
+        stream, _ = stack.enter_context(peer('stream', **environ))
         measure(
             {
                 'bare': (f'{bare}/bytes',),
@@ -152,7 +107,7 @@ def main() -> None:
                 'thumbnail, Redis only': (cold + small,),
                 '304': (ours + small, f'If-None-Match: {etag}'),
                 'streamed, 8 KiB': (f'{stream}/bytes',),
-                '2.3 MB image': (ours + large,),
+                'large image': (ours + large,),
             }
         )
 
