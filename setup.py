@@ -29,7 +29,7 @@ TEST = [
     'playwright>=1.49',
     'pytest>=8.0',
     'pytest-cov>=6.0',
-    'schemathesis>=4.0',
+    'schemathesis>=4.32',
 ]
 
 DEV = [

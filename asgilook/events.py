@@ -155,11 +155,11 @@ class Hub:
         self._put(encode(event_id, 'reload', {}))
 
     def _put(self, block: bytes) -> None:
-        for subscription in list(self._subscriptions):
-            if not subscription.put(block):
-                self._subscriptions.discard(subscription)
-                self.dropped += 1
-                log.warning('dropped subscriber %d, which did not read', self.dropped)
+        dropped = [each for each in list(self._subscriptions) if not each.put(block)]
+        if dropped:
+            self._subscriptions.difference_update(dropped)
+            self.dropped += len(dropped)
+            log.warning('dropped %d subscribers that did not read', len(dropped))
 
     def _greet(self, last: str | None) -> bytes:
         """Write what came after the event `last`, and then where the stream is."""

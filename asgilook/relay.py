@@ -95,15 +95,18 @@ class Relay:
     async def _run(self) -> None:
         while not self._stopping.is_set():
             try:
-                async with asyncio.timeout(self._timeout):
-                    if self._pool is None:
-                        self._pool = await self._connect(self._address)
-                if self._pool is None:
+                if not await self._connected():
                     return
                 await self._session(self._pool.connection)
             except Exception as ex:  # aioredis fails in many ways
                 log.debug('no Redis for events: %r', ex)
             await self._pause()
+
+    async def _connected(self) -> bool:
+        if self._pool is None:
+            async with asyncio.timeout(self._timeout):
+                self._pool = await self._connect(self._address)
+        return self._pool is not None
 
     async def _pause(self) -> None:
         with contextlib.suppress(TimeoutError):

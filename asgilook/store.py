@@ -205,6 +205,8 @@ class Store:
                 )
             except ImageDamaged as ex:
                 raise StoredImageDamaged('The stored image is damaged.') from ex
+            except OSError as ex:
+                raise MemoryError from ex
             target.seek(0)
             return target.read()
 

@@ -5,6 +5,7 @@ Pure and synchronous: binary file in, binary file out.
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import shutil
@@ -123,7 +124,7 @@ def thumbnail(
         if drafted and image.size != size:
             small = image.resize(size, Image.Resampling.BICUBIC, drafted[1])
     check()
-    small.save(target, 'JPEG', quality=quality)
+    _encode(small, target, {'quality': quality})
 
 
 def _open(
@@ -185,7 +186,15 @@ def _write(image: Image.Image, target: BinaryIO, options: dict[str, Any]) -> Non
     # Only to a real file does Pillow write without the GIL, but there it loses what a
     # full disk refuses of a block. So it writes to memory, and Python to the disk.
     with open(os.memfd_create('jpeg'), 'w+b') as memory:
-        image.save(memory, 'JPEG', **options)
+        _encode(image, memory, options)
         memory.seek(0)
         shutil.copyfileobj(memory, target)
     target.flush()
+
+
+def _encode(image: Image.Image, target: BinaryIO, options: dict[str, Any]) -> None:
+    """Write a whole JPEG: what Pillow could not write, it doesn't tell."""
+    image.save(target, 'JPEG', **options)
+    target.seek(-len(jpeg.EOI), os.SEEK_END)
+    if target.read() != jpeg.EOI:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

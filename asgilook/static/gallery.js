@@ -298,8 +298,8 @@ async function refresh() {
 }
 
 const end = new IntersectionObserver(
-  ([entry]) => {
-    if (entry.isIntersecting && shown < order.length) {
+  (entries) => {
+    if (entries.at(-1).isIntersecting && shown < order.length) {
       shown += BATCH;
       draw();
       watchEnd();

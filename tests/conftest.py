@@ -1,0 +1,200 @@
+"""Fixtures: the service on an empty folder, with a Redis inside this process."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import uuid
+from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, TypeVar
+
+import aioredis.parser
+import aioredis.util
+import birdisle.aioredis
+import falcon.testing
+import pytest
+from falcon.testing import ASGIConductor, Result, TestClient
+
+from asgilook.app import create_app
+from asgilook.config import Config
+
+from . import samples
+
+T = TypeVar('T')
+Json = dict[str, Any]
+Upload = Callable[..., Json]
+
+
+class RedisServer:
+    """A birdisle server; the tests talk to it past the service."""
+
+    def __init__(self) -> None:
+        self.address = birdisle.Server()
+
+    def execute(self, *command: Any) -> Any:
+        """Run a command and return its reply."""
+        reader = aioredis.parser.Reader()
+        with self.address.connect() as sock:
+            sock.sendall(aioredis.util.encode_command(*command))
+            while (reply := reader.gets()) is False:
+                reader.feed(sock.recv(2**16))
+        return reply
+
+    def keys(self) -> set[str]:
+        """Return all keys."""
+        return {key.decode() for key in self.execute('KEYS', '*')}
+
+    def calls(self) -> int:
+        """Count the commands of the service, but for those of a connection."""
+        lines = self.execute('INFO', 'commandstats').decode().split()
+        names = ('cmdstat_getrange', 'cmdstat_set', 'cmdstat_del')
+        return sum(
+            int(line.partition('calls=')[2].partition(',')[0])
+            for line in lines
+            if line.startswith(names)
+        )
+
+
+async def no_redis(address: Any) -> None:
+    """Stand for `create_redis_pool` where there is no Redis."""
+    return
+
+
+def serve(app: Any, scenario: Callable[[ASGIConductor], Awaitable[T]]) -> T:
+    """Run requests that overlap in time, within one start and stop of `app`."""
+    results = []
+
+    async def main() -> None:
+        async with ASGIConductor(app) as conductor:
+            results.append(await scenario(conductor))
+
+    asyncio.run(main())
+    return results[0]
+
+
+def apart(function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+    """Call a function in a thread of its own.
+
+    CPython 3.11 doesn't tell a tracer that a coroutine goes on with an exception, and
+    so coverage forgets the lines of whoever waits for it in the same thread.
+    """
+    with ThreadPoolExecutor(1) as executor:
+        return executor.submit(function, *args, **kwargs).result()
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Wait for what has no event to wait for."""
+    async with asyncio.timeout(10):
+        while not condition():  # noqa: ASYNC110
+            await asyncio.sleep(0)
+
+
+def files(config: Config) -> set[str]:
+    """Return the names of all files in the storage folder."""
+    return set(os.listdir(config.storage_path))
+
+
+def problem(result: Result, status: int) -> str:
+    """Check that the answer is a problem of this status; return its detail."""
+    assert result.status_code == status, result.text
+    assert result.headers['content-type'] == 'application/problem+json'
+    assert result.headers['cache-control'] == 'no-store'
+    assert result.json['status'] == status
+    return str(result.json.get('detail'))
+
+
+def logged(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """Return what the service has logged, as `LEVEL message`."""
+    return [
+        f'{record.levelname} {record.getMessage()}'
+        for record in caplog.records
+        if record.name.startswith('asgilook')
+    ]
+
+
+@pytest.fixture(scope='session')
+def redis_server() -> Iterator[RedisServer]:
+    """Start a server once, as that is slow."""
+    server = RedisServer()
+    yield server
+    server.address.close()
+
+
+@pytest.fixture
+def redis(redis_server: RedisServer) -> RedisServer:
+    """Return the Redis of `config`, empty."""
+    redis_server.execute('FLUSHALL')
+    redis_server.execute('CONFIG', 'RESETSTAT')
+    return redis_server
+
+
+@pytest.fixture
+def config(tmp_path: Path, redis: RedisServer) -> Config:
+    """Return the settings of `client`, free to change before it is used."""
+    config = Config({})
+    config.storage_path = str(tmp_path / 'images')
+    config.create_redis_pool = birdisle.aioredis.create_redis_pool
+    config.redis_host = redis.address
+    config.redis_timeout = 10
+    return config
+
+
+@pytest.fixture
+def predictable_uuid() -> Callable[[], uuid.UUID]:
+    """Return a generator of the UUIDs 1, 2, 3 and so on."""
+    numbers = iter(range(1, 1000))
+    return lambda: uuid.UUID(int=next(numbers))
+
+
+@pytest.fixture
+def client(config: Config) -> TestClient:
+    """Return a client of a service on `config`."""
+    return falcon.testing.TestClient(create_app(config))
+
+
+@pytest.fixture(scope='session')
+def photo() -> bytes:
+    """Return a JPEG of 512 x 256 pixels."""
+    return samples.photo(512, 256)
+
+
+@pytest.fixture
+def upload(client: TestClient, photo: bytes) -> Upload:
+    """Return a function that uploads a picture, and returns the image's JSON."""
+
+    def upload(body: bytes = photo) -> Json:
+        result = client.simulate_post('/images', body=body)
+        assert result.status_code == 201, result.text
+        return dict(result.json)
+
+    return upload
+
+
+def place(config: Config, body: bytes, number: int = 1) -> Json:
+    """Leave an image in the folder, as another process would; return its JSON."""
+    image_id = f'0a0b0c0d-0000-4000-8000-{number:012x}'
+    path = Path(config.storage_path, image_id)
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(body)
+    os.utime(path, (10**9 + number, 10**9 + number))
+    width, height = samples.decode(body).size
+    halves = [(width >> k, height >> k) for k in range(1, 16)]
+    return {
+        'id': image_id,
+        'image': f'/images/{image_id}.jpeg',
+        'modified': f'Sun, 09 Sep 2001 01:46:{40 + number:02} GMT',
+        'size': [width, height],
+        'thumbnails': [
+            f'/thumbnails/{image_id}/{width}x{height}.jpeg'
+            for width, height in halves
+            if min(width, height) >= 64
+        ],
+    }
+
+
+@pytest.fixture
+def image(config: Config, photo: bytes) -> Json:
+    """Return the JSON of an image that is there, with thumbnails 256x128 and 128x64."""
+    return place(config, photo)

@@ -1,0 +1,226 @@
+from __future__ import annotations
+
+import asyncio
+import os
+import uuid
+from typing import Any
+
+import aioredis
+import pytest
+
+from asgilook.config import Config, ConfigError, describe, redact, settings
+
+# The contract's: whoever relies on a default relies on this.
+DEFAULTS = {
+    'storage_path': '/tmp/asgilook',
+    'redis_host': 'redis://localhost',
+    'min_thumb_size': 64,
+    'max_upload_size': 32 * 1024**2,
+    'max_pixels': 50_000_000,
+    'jpeg_quality': 85,
+    'cache_ttl': 3600,
+    'cache_body_size': 1024**2,
+    'cache_memory': 64 * 1024**2,
+    'redis_timeout': 0.25,
+    'threads': os.cpu_count(),
+    'queue_size': 64,
+    'render_timeout': 30,
+    'body_timeout': 30,
+    'page_size': 1000,
+    'api_token': None,
+    'cors_origins': None,
+    'access_log': 'text',
+}
+
+
+def variable(name: str) -> str:
+    return f'ASGI_LOOK_{name.upper()}'
+
+
+def test_defaults() -> None:
+    assert {field.name for field in settings()} == set(DEFAULTS)
+    config = Config({})
+    assert {name: getattr(config, name) for name in DEFAULTS} == DEFAULTS
+
+
+def test_environment_of_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv('ASGI_LOOK_PAGE_SIZE', '7')
+    assert Config().page_size == 7
+    assert Config({}).page_size == 1000
+
+
+def test_other_variables_are_ignored() -> None:
+    assert (
+        Config({'PAGE_SIZE': '7', 'ASGILOOK_X': '7', 'PATH': '/bin'}).page_size == 1000
+    )
+
+
+def test_config_makes_no_folder(tmp_path: Any) -> None:
+    Config({'ASGI_LOOK_STORAGE_PATH': str(tmp_path / 'images')})
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ('name', 'text', 'value'),
+    [
+        ('storage_path', '/srv/images', '/srv/images'),
+        ('redis_host', 'none', None),
+        ('redis_host', 'None', None),
+        ('redis_host', 'redis://:pw@cache:6380/1', 'redis://:pw@cache:6380/1'),
+        ('redis_host', 'rediss://cache', 'rediss://cache'),
+        ('redis_host', 'unix:///run/redis.sock', 'unix:///run/redis.sock'),
+        ('min_thumb_size', '1', 1),
+        ('min_thumb_size', ' 9 ', 9),
+        ('max_upload_size', '4096', 4096),
+        ('max_upload_size', '512 KiB', 512 * 1024),
+        ('max_upload_size', '3MiB', 3 * 1024**2),
+        ('max_upload_size', '1 GiB', 1024**3),
+        ('cache_memory', '0', 0),
+        ('jpeg_quality', '1', 1),
+        ('jpeg_quality', '100', 100),
+        ('redis_timeout', '1e-3', 0.001),
+        ('render_timeout', '86400', 86400),
+        ('threads', '1', 1),
+        ('threads', '256', 256),
+        ('threads', 'number of CPUs', os.cpu_count()),
+        ('queue_size', '0', 0),
+        ('page_size', str(2**53), 2**53),
+        ('api_token', 'None', None),
+        ('api_token', 's3cret', 's3cret'),
+        ('cors_origins', '*', '*'),
+        ('cors_origins', 'http://a.example', ['http://a.example']),
+        (
+            'cors_origins',
+            'https://a.example, http://b.example:8000',
+            ['https://a.example', 'http://b.example:8000'],
+        ),
+        ('access_log', 'json', 'json'),
+        ('access_log', 'none', 'none'),
+    ],
+)
+def test_good_value(name: str, text: str, value: Any) -> None:
+    assert getattr(Config({variable(name): text}), name) == value
+
+
+@pytest.mark.parametrize('name', DEFAULTS)
+def test_empty_value_is_the_default(name: str) -> None:
+    for text in ('', '  '):
+        assert getattr(Config({variable(name): text}), name) == DEFAULTS[name]
+
+
+@pytest.mark.parametrize(
+    ('name', 'text'),
+    [
+        ('redis_host', 'localhost'),
+        ('redis_host', 'http://localhost'),
+        ('redis_host', 'redis://localhost:port'),
+        ('redis_host', 'redis://localhost:65536'),
+        ('min_thumb_size', '0'),
+        ('min_thumb_size', '-1'),
+        ('min_thumb_size', '1.5'),
+        ('min_thumb_size', '1_000'),
+        ('min_thumb_size', '\u0661'),
+        ('max_upload_size', '-1'),
+        ('max_upload_size', '1 MB'),
+        ('max_upload_size', '1  MiB'),
+        ('max_upload_size', 'MiB'),
+        ('max_pixels', '0'),
+        ('max_pixels', str(2**53 + 1)),
+        ('jpeg_quality', '0'),
+        ('jpeg_quality', '101'),
+        ('cache_ttl', '0'),
+        ('redis_timeout', '0'),
+        ('redis_timeout', '-1'),
+        ('redis_timeout', 'nan'),
+        ('redis_timeout', 'inf'),
+        ('redis_timeout', 'soon'),
+        ('render_timeout', '86401'),
+        ('threads', '0'),
+        ('threads', '257'),
+        ('queue_size', '-1'),
+        ('page_size', '0'),
+        ('cors_origins', 'a.example'),
+        ('cors_origins', 'https://a.example/'),
+        ('cors_origins', 'https://a.example,'),
+        ('access_log', 'yes'),
+    ],
+)
+def test_bad_value_is_named(name: str, text: str) -> None:
+    with pytest.raises(ConfigError) as raised:
+        Config({variable(name): text})
+    message = str(raised.value)
+    assert message.startswith(f'{variable(name)}={text!r}: ')
+    assert message.partition(': ')[2]
+
+
+@pytest.mark.parametrize(
+    'name', ['ASGI_LOOK_PAGESIZE', 'ASGI_LOOK_', 'ASGI_LOOK_page_size']
+)
+def test_unknown_variable_is_named(name: str) -> None:
+    with pytest.raises(ConfigError, match=f"{name}='7': no such setting"):
+        Config({name: '7'})
+
+
+@pytest.mark.parametrize(
+    ('url', 'shown'),
+    [
+        ('redis://cache', 'redis://cache'),
+        ('redis://cache:6379/0', 'redis://cache:6379/0'),
+        ('redis://:s3cret@cache', 'redis://:***@cache'),
+        ('redis://ada:s3cret@cache:6379/0', 'redis://ada:***@cache:6379/0'),
+        ('redis://:s3c@cret@cache', 'redis://:***@cache'),
+        ('redis://:s3c:cret@cache', 'redis://:***@cache'),
+        ('redis://cache?password=s3cret', 'redis://cache?password=***'),
+        ('redis://cache?db=1&password=s3cret', 'redis://cache?db=1&password=***'),
+        ('unix:///a.sock?password=s3cret&db=1', 'unix:///a.sock?password=***&db=1'),
+        ('none', 'none'),
+    ],
+)
+def test_redacted_url(url: str, shown: str) -> None:
+    assert redact(url) == shown
+
+
+def test_secrets_are_not_shown() -> None:
+    shown = describe(Config({'ASGI_LOOK_API_TOKEN': 's3cret'}))
+    assert 'ASGI_LOOK_API_TOKEN=***' in shown.splitlines()
+    assert 's3cret' not in shown
+    with pytest.raises(ConfigError) as raised:
+        Config({'ASGI_LOOK_REDIS_HOST': 'redis://:s3cret@cache:port'})
+    assert 's3cret' not in str(raised.value)
+
+
+def test_description_can_be_read_again() -> None:
+    config = Config({'ASGI_LOOK_PAGE_SIZE': '7', 'ASGI_LOOK_REDIS_HOST': 'none'})
+    environ = dict(line.split('=', 1) for line in describe(config).splitlines())
+    assert set(environ) == {variable(field.name) for field in settings()}
+    again = Config(environ)
+    for field in settings():
+        assert getattr(again, field.name) == getattr(config, field.name)
+
+
+def test_description_of_lists_can_be_read_again() -> None:
+    environ = {'ASGI_LOOK_CORS_ORIGINS': 'https://a.example, https://b.example'}
+    config = Config(environ)
+    lines = dict(line.split('=', 1) for line in describe(config).splitlines())
+    assert Config(lines).cors_origins == config.cors_origins
+
+
+def test_uuid_generator_makes_random_uuids() -> None:
+    made = {Config({}).uuid_generator() for _ in range(9)}
+    assert len(made) == 9
+    assert {value.version for value in made} == {4}
+    assert all(isinstance(value, uuid.UUID) for value in made)
+
+
+def test_redis_pool_connects_at_its_first_command() -> None:
+    async def main() -> None:
+        config = Config({})
+        assert await config.create_redis_pool(None) is None
+        pool = await config.create_redis_pool('redis://127.0.0.1:1')
+        assert isinstance(pool, aioredis.Redis)
+        with pytest.raises(OSError, match='Connect call failed'):
+            await pool.ping()
+        pool.close()
+        await pool.wait_closed()
+
+    asyncio.run(main())

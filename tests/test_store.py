@@ -1,0 +1,408 @@
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from asgilook import store as store_module
+from asgilook import transform
+from asgilook.config import Config
+from asgilook.errors import (
+    Busy,
+    DeadlineExceeded,
+    ImageDamaged,
+    ImageNotFound,
+    StorageUnavailable,
+)
+from asgilook.files import TEMPORARY
+from asgilook.store import BLOCK_SIZE, Image, Store
+
+from . import samples
+from .conftest import files, logged, place
+
+FIRST = '00000000-0000-4000-8000-000000000001'
+SECOND = '00000000-0000-4000-8000-000000000002'
+
+
+async def save(store: Store, image_id: str, body: bytes) -> Image:
+    async with store.upload() as upload:
+        await upload.write(body)
+        return await store.save(image_id, upload)
+
+
+@pytest.fixture
+def run(config: Config) -> Callable[[Callable[[Store], Awaitable[None]]], None]:
+    """Return a function that runs a scenario on a store that is open."""
+
+    def run(scenario: Callable[[Store], Awaitable[None]]) -> None:
+        async def main() -> None:
+            store = Store(config)
+            await store.start()
+            await scenario(store)
+            await store.stop()
+
+        asyncio.run(main())
+
+    return run
+
+
+Run = Callable[[Callable[[Store], Awaitable[None]]], None]
+
+
+class Blocked:
+    """Stands for a function of `transform`: begins, and ends when it is let go."""
+
+    def __init__(self, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.started = threading.Event()
+        self.release = threading.Event()
+        self._original = getattr(transform, name)
+        monkeypatch.setattr(transform, name, self)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        self.started.set()
+        self.release.wait(10)
+        return self._original(*args, **kwargs)
+
+    async def wait(self) -> None:
+        assert await asyncio.to_thread(self.started.wait, 10)
+
+
+async def nothing(store: Store) -> None:
+    """Be the scenario of a store that starts and stops."""
+
+
+def test_store_makes_its_folder_at_start(config: Config, run: Run) -> None:
+    config.storage_path = f'{config.storage_path}/deeper/still'
+    Store(config)
+    assert not os.path.exists(config.storage_path)
+    for _ in range(2):
+        run(nothing)
+    assert files(config) == set()
+
+
+def test_store_takes_a_path(config: Config, run: Run, tmp_path: Path) -> None:
+    config.storage_path = tmp_path / 'path'  # type: ignore[assignment]
+    run(nothing)
+    assert (tmp_path / 'path').is_dir()
+
+
+def test_store_warns_of_the_default_folder(
+    config: Config,
+    run: Run,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    run(nothing)
+    assert logged(caplog) == []
+    monkeypatch.setattr(store_module, 'DEFAULT_STORAGE_PATH', config.storage_path)
+    run(nothing)
+    (message,) = logged(caplog)
+    assert config.storage_path in message
+    assert 'ASGI_LOOK_STORAGE_PATH' in message
+
+
+def test_store_sweeps_at_start(
+    config: Config, run: Run, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level('INFO')
+    os.makedirs(config.storage_path)
+    for name in ('1', '2'):
+        (Path(config.storage_path) / f'{TEMPORARY}{name}').touch()
+    run(nothing)
+    assert files(config) == set()
+    assert [message for message in logged(caplog) if 'removed 2' in message]
+
+
+def test_store_without_a_folder_does_not_start(config: Config, tmp_path: Path) -> None:
+    (tmp_path / 'file').touch()
+    config.storage_path = str(tmp_path / 'file')
+    with pytest.raises(OSError, match='exists'):
+        asyncio.run(Store(config).start())
+
+
+def test_saved_image(config: Config, run: Run, photo: bytes) -> None:
+    async def scenario(store: Store) -> None:
+        state = store.state
+        image = await save(store, FIRST, photo)
+        assert store.state != state
+        assert (image.image_id, image.size) == (FIRST, (512, 256))
+        stored = await store.read(image)
+        assert len(stored) == image.length
+        assert samples.decode(stored).tobytes() == samples.decode(photo).tobytes()
+        assert await store.get(FIRST) == image
+        assert await store.list_images(9) == ([image], False)
+        assert store.is_current(image)
+
+    run(scenario)
+    assert files(config) == {FIRST}
+
+
+def test_saved_bytes_are_those_of_the_file(config: Config, run: Run) -> None:
+    async def scenario(store: Store) -> None:
+        image = await save(store, FIRST, samples.png(40, 30))
+        content = (Path(config.storage_path) / FIRST).read_bytes()
+        assert await store.read(image) == content
+        status = os.stat(Path(config.storage_path) / FIRST)
+        assert (image.length, image.modified_ns) == (len(content), status.st_mtime_ns)
+
+    run(scenario)
+
+
+def test_refused_upload_leaves_nothing(config: Config, run: Run, photo: bytes) -> None:
+    async def scenario(store: Store) -> None:
+        state = store.state
+        with pytest.raises(ImageDamaged):
+            await save(store, FIRST, photo[:-100])
+        with pytest.raises(ImageNotFound):
+            await store.get(FIRST)
+        assert await store.list_images(9) == ([], False)
+        assert store.state == state
+
+    run(scenario)
+    assert files(config) == set()
+
+
+def test_upload_past_the_queue(
+    config: Config, run: Run, monkeypatch: pytest.MonkeyPatch, photo: bytes
+) -> None:
+    config.threads, config.queue_size = 1, 0
+    blocked = Blocked('to_jpeg', monkeypatch)
+
+    async def scenario(store: Store) -> None:
+        async with store.upload() as early:
+            await early.write(photo)
+            task = asyncio.create_task(save(store, FIRST, photo))
+            await blocked.wait()
+            with pytest.raises(Busy):
+                await save(store, SECOND, photo)
+            with pytest.raises(Busy):
+                await store.save(SECOND, early)
+        blocked.release.set()
+        assert (await task).image_id == FIRST
+        assert files(config) == {FIRST}
+        await save(store, SECOND, photo)
+
+    run(scenario)
+    assert files(config) == {FIRST, SECOND}
+
+
+def test_stop_waits_for_uploads(
+    config: Config, run: Run, monkeypatch: pytest.MonkeyPatch, photo: bytes
+) -> None:
+    blocked = Blocked('to_jpeg', monkeypatch)
+
+    async def scenario(store: Store) -> None:
+        task = asyncio.create_task(save(store, FIRST, photo))
+        await blocked.wait()
+        task.cancel()
+        stopping = asyncio.create_task(store.stop())
+        await asyncio.sleep(0)
+        assert not stopping.done()
+        blocked.release.set()
+        await stopping
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert files(config) == {FIRST}
+
+    run(scenario)
+
+
+def test_stop_ends_renders(
+    run: Run, monkeypatch: pytest.MonkeyPatch, photo: bytes
+) -> None:
+    blocked = Blocked('thumbnail', monkeypatch)
+
+    async def scenario(store: Store) -> None:
+        image = await save(store, FIRST, photo)
+        task = asyncio.create_task(store.make_thumbnail(image, (256, 128)))
+        await blocked.wait()
+        stopping = asyncio.create_task(store.stop())
+        await asyncio.sleep(0)
+        blocked.release.set()
+        await stopping
+        with pytest.raises(DeadlineExceeded):
+            await task
+
+    run(scenario)
+
+
+def test_stop_refuses_a_render_that_comes_now(
+    config: Config, run: Run, photo: bytes
+) -> None:
+    placed = place(config, photo)
+
+    async def scenario(store: Store) -> None:
+        image = await store.get(placed['id'])
+        task = asyncio.create_task(store.make_thumbnail(image, (256, 128)))
+        stopping = asyncio.create_task(store.stop())
+        with pytest.raises(Busy, match='stopping'):
+            await task
+        await stopping
+
+    run(scenario)
+
+
+def test_loop_that_ends_in_a_render(
+    config: Config,
+    monkeypatch: pytest.MonkeyPatch,
+    photo: bytes,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    blocked = Blocked('thumbnail', monkeypatch)
+    store = Store(config)
+
+    async def main() -> None:
+        await store.start()
+        image = await save(store, FIRST, photo)
+        task = asyncio.create_task(store.make_thumbnail(image, (256, 128)))
+        await blocked.wait()
+        assert not task.done()
+
+    asyncio.run(main())
+    blocked.release.set()
+    asyncio.run(store.stop())
+    assert logged(caplog) == []
+
+
+def test_thumbnail(run: Run, photo: bytes) -> None:
+    async def scenario(store: Store) -> None:
+        image = await save(store, FIRST, photo)
+        for size in image.reductions(64):
+            thumbnail = await store.make_thumbnail(image, size)
+            assert samples.decode(thumbnail).size == size
+
+    run(scenario)
+
+
+def test_thumbnail_waiters_share_a_render(
+    run: Run, monkeypatch: pytest.MonkeyPatch, photo: bytes
+) -> None:
+    blocked = Blocked('thumbnail', monkeypatch)
+
+    async def scenario(store: Store) -> None:
+        image = await save(store, FIRST, photo)
+        tasks = [
+            asyncio.create_task(store.make_thumbnail(image, (256, 128)))
+            for _ in range(5)
+        ]
+        await blocked.wait()
+        tasks[0].cancel()
+        blocked.release.set()
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+        assert isinstance(results[0], asyncio.CancelledError)
+        assert all(result is results[1] for result in results[2:])
+        again = await store.make_thumbnail(image, (256, 128))
+        assert again is not results[1]
+        assert again == results[1]
+
+    run(scenario)
+
+
+@pytest.mark.parametrize(
+    ('start', 'stop'),
+    [
+        (0, 10),
+        (5, 6),
+        (0, BLOCK_SIZE),
+        (0, BLOCK_SIZE + 1),
+        (BLOCK_SIZE - 1, 2 * BLOCK_SIZE + 7),
+        (7, 7),
+    ],
+)
+def test_stream(config: Config, run: Run, start: int, stop: int) -> None:
+    content = os.urandom(1000) * (2 * BLOCK_SIZE // 1000 + 1)
+
+    async def scenario(store: Store) -> None:
+        path = Path(config.storage_path) / FIRST
+        path.write_bytes(content)
+        image = Image(FIRST, (9, 9), len(content), path.stat().st_mtime_ns)
+        blocks = [block async for block in store.stream(image, start, stop)]
+        assert b''.join(blocks) == content[start:stop]
+        assert all(0 < len(block) <= BLOCK_SIZE for block in blocks)
+        longer = store.stream(image, len(content) - 1, len(content) + 99)
+        assert [block async for block in longer] == [content[-1:]]
+
+    run(scenario)
+
+
+def test_stream_survives_deletion(
+    run: Run, photo: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store_module, 'BLOCK_SIZE', 1000)
+
+    async def scenario(store: Store) -> None:
+        image = await save(store, FIRST, photo)
+        content = await store.read(image)
+        stream = store.stream(image, 0, image.length)
+        received = await anext(stream)
+        await store.delete(image)
+        async for block in stream:
+            received += block
+        assert received == content
+
+    run(scenario)
+
+
+def test_stream_that_is_given_up_closes_its_file(run: Run, photo: bytes) -> None:
+    async def scenario(store: Store) -> None:
+        image = await save(store, FIRST, photo)
+        before = len(os.listdir('/proc/self/fd'))
+        stream = store.stream(image, 0, image.length)
+        await anext(stream)
+        assert len(os.listdir('/proc/self/fd')) == before + 1
+        await stream.aclose()
+        assert len(os.listdir('/proc/self/fd')) == before
+
+    run(scenario)
+
+
+def test_delete(config: Config, run: Run, photo: bytes) -> None:
+    async def scenario(store: Store) -> None:
+        image = await save(store, FIRST, photo)
+        await store.delete(image)
+        assert files(config) == set()
+        assert not store.is_current(image)
+        for use in (
+            store.get(FIRST),
+            store.delete(image),
+            store.read(image),
+            anext(store.stream(image, 0, 9)),
+            store.make_thumbnail(image, (256, 128)),
+        ):
+            with pytest.raises(ImageNotFound):
+                await use
+
+    run(scenario)
+
+
+@pytest.mark.parametrize('name', ['read', 'make_thumbnail'])
+def test_file_that_cannot_be_read(
+    config: Config, run: Run, photo: bytes, name: str
+) -> None:
+    async def scenario(store: Store) -> None:
+        image = await save(store, FIRST, photo)
+        path = Path(config.storage_path) / FIRST
+        path.unlink()
+        path.mkdir()
+        args = [image, (256, 128)][: 1 + (name == 'make_thumbnail')]
+        with pytest.raises(StorageUnavailable):
+            await getattr(store, name)(*args)
+
+    run(scenario)
+
+
+def test_uploads_at_a_time(config: Config, run: Run) -> None:
+    async def scenario(store: Store) -> None:
+        ids = [f'00000000-0000-4000-8000-0000000000{n}' for n in range(10, 30)]
+        bodies = [samples.photo(20 + n, 20) for n in range(20)]
+        images = await asyncio.gather(*map(save, [store] * 20, ids, bodies))
+        assert [image.size for image in images] == [(20 + n, 20) for n in range(20)]
+        listed, _ = await store.list_images(99)
+        assert sorted(listed, key=lambda image: image.image_id) == images
+
+    run(scenario)
