@@ -15,17 +15,16 @@ REQUIREMENTS = [
     'cachetools>=5.3',
     'falcon>=4.1',
     'inotify-simple>=1.3',
-    'httptools>=0.6; implementation_name == "cpython"',
+    'httptools>=0.6',
     'msgpack>=1.0',
     'Pillow>=12.0',
     'prometheus-client>=0.23',
     'uvicorn>=0.34',
-    'uvloop>=0.19; implementation_name == "cpython"',
+    'uvloop>=0.19',
 ]
 
 TEST = [
     'birdisle>=0.2.2',
-    'httpx>=0.27',
     'playwright>=1.49',
     'pytest>=8.0',
     'pytest-cov>=6.0',

@@ -18,6 +18,9 @@ from .server import LimitedProtocol
 # After SIGTERM: seconds until what is still under way is given up.
 GRACEFUL_SHUTDOWN = 10
 
+# Longer than the 60 s of the proxies in front: who closes first may lose a request.
+KEEP_ALIVE = 65
+
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; return its exit code."""
@@ -90,6 +93,7 @@ def _serve(args: argparse.Namespace) -> None:
         ws='none',
         lifespan='on',
         timeout_graceful_shutdown=GRACEFUL_SHUTDOWN,
+        timeout_keep_alive=KEEP_ALIVE,
         server_header=False,
         access_log=False,
         log_config=_log_config(),

@@ -36,8 +36,8 @@ RETRY_MS = 2000
 
 # A thousand streams are not written to at once, which would hold up all else: each
 # one adds to the seconds over which they spread, up to a limit.
-SPREAD = 0.0005
-MOST_SPREAD = 0.5
+SPREAD = 0.001
+MOST_SPREAD = 0.8
 
 _NAMES = frozenset({'image', 'deleted', 'reload'})
 _ID = re.compile('[0-9a-f]{1,32}-[0-9a-f]{1,32}')

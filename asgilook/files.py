@@ -20,7 +20,7 @@ from .errors import ImageNotFound, StorageFull, StorageUnavailable
 
 TEMPORARY = '.asgilook-'
 
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 @contextlib.contextmanager
@@ -29,7 +29,7 @@ def storage_errors() -> Iterator[None]:
     try:
         yield
     except OSError as ex:
-        if ex.errno in _FULL:
+        if ex.errno in FULL:
             raise StorageFull('No room is left for another image.') from ex
         raise StorageUnavailable("The storage can't be used now.", 5) from ex
 

@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import quote_from_bytes
 
 import falcon.asgi
+import falcon.inspect
 from falcon.routing import CompiledRouter
 
 from .access import Count, Exchange
@@ -81,6 +82,10 @@ class CanonicalRouter(CompiledRouter):
         if found is not None:
             req.scope['route'] = found[-1]
         return found
+
+
+# Falcon inspects an app by the exact type of its router.
+falcon.inspect.register_router(CanonicalRouter)(falcon.inspect.inspect_compiled_router)
 
 
 def is_canonical(req: falcon.asgi.Request) -> bool:

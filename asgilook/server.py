@@ -20,6 +20,11 @@ HEAD_BYTES = 64 * 1024
 # instead of a reset connection.
 LINGER_SECONDS = 10.0
 
+# For so long a client may read nothing of what is ready for it, and for so long once
+# the server is to end.
+STALL_SECONDS = 60.0
+LAST_SECONDS = 3.0
+
 
 class LimitedProtocol(HttpToolsProtocol):
     """uvicorn's protocol on httptools, for clients that are slow or never end."""
@@ -28,6 +33,7 @@ class LimitedProtocol(HttpToolsProtocol):
         """Wait for the first request."""
         super().connection_made(OneWrite(transport, self.loop))  # type: ignore[arg-type]
         self._limit: asyncio.TimerHandle | None = None
+        self._stall: asyncio.TimerHandle | None = None
         self._head_bytes = 0
         self._in_head = True
         self._set_limit(HEAD_SECONDS)
@@ -35,6 +41,7 @@ class LimitedProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the limits."""
         self._unset_limit()
+        self._unset_stall()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -69,6 +76,31 @@ class LimitedProtocol(HttpToolsProtocol):
         if self.cycle.more_body:
             self._set_limit(LINGER_SECONDS)
         super().on_response_complete()
+
+    def pause_writing(self) -> None:
+        """Wait for the client to read."""
+        super().pause_writing()
+        self._set_stall(STALL_SECONDS)
+
+    def resume_writing(self) -> None:
+        """Go on: the client reads."""
+        self._unset_stall()
+        super().resume_writing()
+
+    def shutdown(self) -> None:
+        """End, without those who do not read."""
+        super().shutdown()
+        if self._stall is not None:
+            self._set_stall(LAST_SECONDS)
+
+    def _set_stall(self, seconds: float) -> None:
+        self._unset_stall()
+        self._stall = self.loop.call_later(seconds, self.transport.abort)
+
+    def _unset_stall(self) -> None:
+        if self._stall is not None:
+            self._stall.cancel()
+            self._stall = None
 
     def _set_limit(self, seconds: float) -> None:
         self._unset_limit()

@@ -34,6 +34,9 @@ Size = tuple[int, int]
 
 BLOCK_SIZE = 1024 * 1024
 
+# How long a rendered thumbnail is there for those who wait for it.
+KEEP_SECONDS = 0.25
+
 
 class Store:
     """The images of one storage folder, shared with any number of processes."""
@@ -71,6 +74,7 @@ class Store:
         await self._pool.stop()
         if self._renders:
             await asyncio.wait(self._renders.values())
+            self._renders.clear()
         self._index.stop()
 
     @contextlib.asynccontextmanager
@@ -158,8 +162,16 @@ class Store:
             )
             task = asyncio.create_task(self._pool.run(job))
             self._renders[image, size] = task
-            task.add_done_callback(lambda _: self._renders.pop((image, size)))
+            task.add_done_callback(lambda done: self._forget_render(image, size, done))
         return await _outlive(task)
+
+    def _forget_render(
+        self, image: Image, size: Size, task: asyncio.Task[bytes]
+    ) -> None:
+        """Keep a success for those who asked the cache just before it was there."""
+        seconds = 0 if task.cancelled() or task.exception() else KEEP_SECONDS
+        forget = partial(self._renders.pop, (image, size), None)
+        asyncio.get_running_loop().call_later(seconds, forget)
 
     async def delete(self, image: Image) -> None:
         """Remove an image for good, or raise `ImageNotFound`."""
@@ -206,6 +218,8 @@ class Store:
             except ImageDamaged as ex:
                 raise StoredImageDamaged('The stored image is damaged.') from ex
             except OSError as ex:
+                if ex.errno not in files.FULL:
+                    raise
                 raise MemoryError from ex
             target.seek(0)
             return target.read()

@@ -6,6 +6,7 @@ import asyncio
 import collections
 import itertools
 import json
+import math
 from collections.abc import Callable
 from typing import Any, Self
 
@@ -58,15 +59,19 @@ class Subscription:
 
     Args:
         greeting: what is written first.
-        spread: tells over how many seconds all streams spread their writes.
+        spread: tells over how many seconds all streams spread their writes, and how
+            many there are at least between two of one stream.
     """
 
     def __init__(self, greeting: bytes, spread: Callable[[], float]) -> None:
+        self._loop = asyncio.get_running_loop()
         self._queue = collections.deque([greeting])
-        self._ready = asyncio.Event()
-        self._ready.set()
         self._spread = spread
         self._share = next(_numbers) * _GOLDEN % 1
+        self._written_at = -math.inf
+        self._wake_at: asyncio.TimerHandle | None = None
+        self._waiter: asyncio.Future[None] | None = None
+        self._due = True
         self._ended = False
         self._looks = 0
 
@@ -76,30 +81,57 @@ class Subscription:
             self.end()
             return False
         self._queue.append(block)
-        self._ready.set()
+        if not self._due and self._wake_at is None:
+            self._wake_at = self._loop.call_at(self._turn(), self._wake)
         return True
 
     def end(self) -> None:
         """End the stream; what still waits for the client is dropped."""
         self._ended = True
         self._queue.clear()
-        self._ready.set()
+        self._wake()
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> Block:
-        try:
-            async with asyncio.timeout(LOOK_SECONDS):
-                await self._ready.wait()
-        except TimeoutError:
+        if not self._due and not await self._wait():
             self._looks += 1
             return _NOTHING if self._looks % HEARTBEAT else _HEARTBEAT
-        if not self._ended:
-            await asyncio.sleep(self._share * self._spread())
         if self._ended:
             raise StopAsyncIteration
-        self._ready.clear()
+        self._due = False
+        self._written_at = self._loop.time()
         data = b''.join(self._queue)
         self._queue.clear()
         return Block(data)
+
+    def _turn(self) -> float:
+        """Say when to write: not all at once, and none too often."""
+        spread = self._spread()
+        now = self._loop.time()
+        return max(now + self._share * spread, self._written_at + spread)
+
+    def _wake(self) -> None:
+        if self._wake_at is not None:
+            self._wake_at.cancel()
+            self._wake_at = None
+        self._due = True
+        if self._waiter is not None:
+            _resolve(self._waiter)
+
+    async def _wait(self) -> bool:
+        """Wait until there is something to write, or until it is time to look."""
+        self._waiter = self._loop.create_future()
+        look = self._loop.call_later(LOOK_SECONDS, _resolve, self._waiter)
+        try:
+            await self._waiter
+        finally:
+            look.cancel()
+            self._waiter = None
+        return self._due
+
+
+def _resolve(waiter: asyncio.Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_result(None)

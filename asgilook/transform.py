@@ -195,6 +195,6 @@ def _write(image: Image.Image, target: BinaryIO, options: dict[str, Any]) -> Non
 def _encode(image: Image.Image, target: BinaryIO, options: dict[str, Any]) -> None:
     """Write a whole JPEG: what Pillow could not write, it doesn't tell."""
     image.save(target, 'JPEG', **options)
-    target.seek(-len(jpeg.EOI), os.SEEK_END)
+    target.seek(max(0, target.seek(0, os.SEEK_END) - len(jpeg.EOI)))
     if target.read() != jpeg.EOI:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

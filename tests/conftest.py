@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import uuid
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -25,6 +26,8 @@ from . import samples
 T = TypeVar('T')
 Json = dict[str, Any]
 Upload = Callable[..., Json]
+
+FILE_SIZE = 4000
 
 
 class RedisServer:
@@ -198,3 +201,12 @@ def place(config: Config, body: bytes, number: int = 1) -> Json:
 def image(config: Config, photo: bytes) -> Json:
     """Return the JSON of an image that is there, with thumbnails 256x128 and 128x64."""
     return place(config, photo)
+
+
+@pytest.fixture
+def file_size_limit() -> Iterator[None]:
+    """Let no file of this process grow past `FILE_SIZE` bytes."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (FILE_SIZE, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

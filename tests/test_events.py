@@ -56,8 +56,9 @@ def parse(text: bytes) -> list[Event]:
 
 async def read(stream: Subscription, seconds: float = 5) -> list[Event]:
     async with asyncio.timeout(seconds):
-        while not (data := (await anext(stream)).serialize()):
-            pass
+        data = b''
+        while not data:
+            data = (await anext(stream)).serialize()
     return parse(data)
 
 

@@ -3,11 +3,10 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
-import resource
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import falcon
@@ -21,7 +20,17 @@ from asgilook.app import create_app
 from asgilook.config import Config
 
 from . import samples
-from .conftest import Json, RedisServer, Upload, apart, files, place, problem, serve
+from .conftest import (
+    FILE_SIZE,
+    Json,
+    RedisServer,
+    Upload,
+    apart,
+    files,
+    place,
+    problem,
+    serve,
+)
 
 UNKNOWN = '00000000-0000-4000-8000-000000000000'
 BOUNDARY = 'xxBOUNDARYxx'
@@ -171,18 +180,6 @@ def test_upload_past_deadline(config: Config, refuse: Callable[..., Result]) -> 
     result = client.simulate_post('/images', body=samples.photo(64, 64))
     assert 'too long' in problem(result, 422)
     assert files(config) == set()
-
-
-FILE_SIZE = 8000
-
-
-@pytest.fixture
-def file_size_limit() -> Iterator[None]:
-    """Let no file of this process grow past `FILE_SIZE` bytes."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (FILE_SIZE, hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def test_upload_without_room(

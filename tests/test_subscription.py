@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import time
 
 import pytest
 
@@ -66,7 +67,9 @@ def test_client_that_does_not_read_is_ended() -> None:
 def test_end_does_not_wait_for_the_spread() -> None:
     async def main() -> None:
         stream = Subscription(b'hello', lambda: 1e6)
-        stream.end()
+        await read(stream)
+        assert stream.put(b'event')
+        asyncio.get_running_loop().call_later(0.01, stream.end)
         async with asyncio.timeout(1):
             with pytest.raises(StopAsyncIteration):
                 await read(stream)
@@ -74,21 +77,42 @@ def test_end_does_not_wait_for_the_spread() -> None:
     asyncio.run(main())
 
 
-def test_end_while_it_waits_for_its_turn() -> None:
+def test_event_at_the_very_moment_of_a_look() -> None:
     async def main() -> None:
-        streams = [Subscription(b'hello', lambda: 0.1) for _ in range(2)]
-        reads = [asyncio.ensure_future(read(stream)) for stream in streams]
+        stream = Subscription(b'hello', no_spread)
+        await read(stream)
+        waiting = asyncio.ensure_future(read(stream))
         await asyncio.sleep(0)
-        for stream in streams:
-            stream.end()
-        results = await asyncio.gather(*reads, return_exceptions=True)
-        assert all(isinstance(result, StopAsyncIteration) for result in results)
+        assert stream._waiter is not None
+        subscription._resolve(stream._waiter)
+        stream.put(b'event')
+        stream._wake()
+        assert await waiting == b'event'
 
     asyncio.run(main())
 
 
-def test_shares_of_the_spread_differ() -> None:
-    shares = sorted(Subscription(b'', no_spread)._share for _ in range(100))
-    gaps = [b - a for a, b in itertools.pairwise(shares)]
+def test_stream_is_written_to_once_in_a_spread() -> None:
+    async def main() -> None:
+        stream = Subscription(b'hello', lambda: 0.2)
+        await read(stream)
+        start = time.monotonic()
+        for number in range(4):
+            stream.put(b'%d' % number)
+            await asyncio.sleep(0.01)
+        assert await read(stream) == b'0123'
+        assert 0.19 < time.monotonic() - start < 0.6
+
+    asyncio.run(main())
+
+
+def test_turns_of_idle_streams_differ() -> None:
+    async def main() -> list[float]:
+        streams = [Subscription(b'', lambda: 1.0) for _ in range(100)]
+        now = asyncio.get_running_loop().time()
+        return sorted(stream._turn() - now for stream in streams)
+
+    turns = asyncio.run(main())
+    gaps = [b - a for a, b in itertools.pairwise(turns)]
     assert max(gaps) < 0.03
-    assert 0 <= shares[0] < shares[-1] < 1
+    assert 0 <= turns[0] < turns[-1] < 1.1

@@ -214,6 +214,12 @@ def test_thumbnail_is_rendered_again_after_failure(
     assert (result.status_code, result.headers['x-asgilook-cache']) == (200, 'Miss')
 
 
+def test_thumbnail_without_room(
+    client: TestClient, image: Json, file_size_limit: None
+) -> None:
+    problem(apart(client.simulate_get, image['thumbnails'][0]), 503)
+
+
 def test_thumbnail_past_deadline(config: Config, image: Json) -> None:
     config.render_timeout = 1e-9
     client = TestClient(create_app(config))
