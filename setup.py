@@ -31,6 +31,14 @@ TEST = [
     'schemathesis>=4.32',
 ]
 
+BENCHMARK = [
+    'numpy',
+    'pyvips',
+    'pyvips-binary',
+    'scikit-image',
+    'simplejpeg',
+]
+
 DEV = [
     'mypy>=1.13',
     'ruff>=0.17',
@@ -67,6 +75,6 @@ setup(
     package_data={'asgilook': ['openapi.json', 'py.typed', 'static/*']},
     python_requires='>=3.11',
     install_requires=REQUIREMENTS,
-    extras_require={'test': TEST, 'dev': DEV + TEST},
+    extras_require={'test': TEST, 'dev': DEV + TEST, 'benchmark': BENCHMARK},
     entry_points={'console_scripts': ['asgilook = asgilook.__main__:main']},
 )

@@ -1,0 +1,207 @@
+"""How near thumbnails come to Lanczos on the full picture, before they are encoded.
+
+Run it as `python -m benchmarks.quality [JPEG ...]`: on the files named, or else on the
+photos that scikit-image, scikit-learn and matplotlib bring, and a made one. Each is
+measured as it is and with sides that no halving meets.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+import os
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+from unittest import mock
+
+import numpy as np
+from PIL import Image
+from skimage import metrics
+
+from asgilook import transform
+
+from .pictures import photo
+
+Size = tuple[int, int]
+Method = Callable[[bytes, Size], Image.Image]
+
+SCALES = (2, 4, 8, 16)
+# The service makes no smaller ones.
+LEAST_SIDE = 64
+WANTED_PSNR, WANTED_SSIM = 38, 0.98
+PACKAGED = {
+    'skimage': ('data/retina.jpg', 'data/rocket.jpg'),
+    'sklearn': ('datasets/images/china.jpg', 'datasets/images/flower.jpg'),
+    'matplotlib': ('mpl-data/sample_data/grace_hopper.jpg',),
+}
+
+BICUBIC = Image.Resampling.BICUBIC
+HAMMING = Image.Resampling.HAMMING
+LANCZOS = Image.Resampling.LANCZOS
+
+_ssim: Callable[..., float] = metrics.structural_similarity
+
+
+def ours(data: bytes, size: Size) -> Image.Image:
+    """Return what the project is about to encode as a thumbnail."""
+    made: list[Image.Image] = []
+    encode = Image.Image.save
+
+    def save(image: Image.Image, *args: Any, **options: Any) -> None:
+        made.append(image)
+        encode(image, *args, **options)
+
+    with mock.patch.object(Image.Image, 'save', save):
+        source, target = io.BytesIO(data), io.BytesIO()
+        transform.thumbnail(source, target, size, quality=85, check=lambda: None)
+    return made[0]
+
+
+def drafted(
+    data: bytes, size: Size, *, larger: int, resampling: Image.Resampling
+) -> Image.Image:
+    """Let libjpeg scale down to `larger` times the size, and resample the rest."""
+    image = Image.open(io.BytesIO(data))
+    wanted = (size[0] * larger, size[1] * larger)
+    draft = image.draft(image.mode, wanted)
+    image.load()
+    if image.size == size:
+        return image
+    return image.resize(size, resampling, draft[1] if draft else None)
+
+
+def reduced(data: bytes, size: Size) -> Image.Image:
+    """Let libjpeg scale down to twice the size, and average 2 x 2 pixels."""
+    image = Image.open(io.BytesIO(data))
+    image.draft(image.mode, (size[0] * 2, size[1] * 2))
+    image.load()
+    scale = image.width // size[0]
+    # Off by a part of a pixel where a side is odd.
+    return image.reduce(scale).crop((0, 0, *size))
+
+
+def thumbnail(data: bytes, size: Size) -> Image.Image:
+    """Do what `Image.thumbnail` does, but to the size that was asked for."""
+    image = Image.open(io.BytesIO(data))
+    draft = image.draft(image.mode, (size[0] * 2, size[1] * 2))
+    return image.resize(size, BICUBIC, draft[1] if draft else None, reducing_gap=2)
+
+
+METHODS: dict[str, Method] = {
+    'ours': ours,
+    'draft, bicubic': partial(drafted, larger=1, resampling=BICUBIC),
+    'draft, Lanczos': partial(drafted, larger=1, resampling=LANCZOS),
+    'draft x2, reduce': reduced,
+    'draft x2, Hamming': partial(drafted, larger=2, resampling=HAMMING),
+    'Image.thumbnail': thumbnail,
+}
+
+
+@dataclass
+class Scores:
+    """What a method reached at a scale, and with which pictures."""
+
+    names: list[str] = field(default_factory=list)
+    psnr: list[float] = field(default_factory=list)
+    ssim: list[float] = field(default_factory=list)
+    speed: list[float] = field(default_factory=list)
+
+    def below(self) -> list[str]:
+        return [
+            f'{name} ({psnr:.1f}, {ssim:.3f})'
+            for name, psnr, ssim in zip(self.names, self.psnr, self.ssim, strict=True)
+            if psnr < WANTED_PSNR or ssim < WANTED_SSIM
+        ]
+
+
+def score(scores: Scores, name: str, image: Image.Image, best: Image.Image) -> None:
+    made, wanted = np.asarray(image), np.asarray(best)
+    # Equal pictures would have no PSNR: such an error counts as 72 dB.
+    error = max(np.mean(np.square(made - wanted.astype(float))), 1 / 256)
+    axis = None if made.ndim == 2 else 2
+    scores.names.append(name)
+    scores.psnr.append(float(10 * np.log10(255**2 / error)))
+    scores.ssim.append(float(_ssim(made, wanted, channel_axis=axis)))
+
+
+def compare(pictures: dict[str, bytes], scale: int) -> dict[str, Scores]:
+    results = {method: Scores() for method in METHODS}
+    for name, data in pictures.items():
+        full = Image.open(io.BytesIO(data))
+        size = (full.width // scale, full.height // scale)
+        if min(size) < LEAST_SIDE:
+            continue
+        best = full.resize(size, LANCZOS)
+        for method, make in METHODS.items():
+            start = time.perf_counter()
+            image = make(data, size)
+            took = time.perf_counter() - start
+            results[method].speed.append(full.width * full.height / 1e6 / took)
+            score(results[method], name, image, best)
+    return results
+
+
+def report(title: str, pictures: dict[str, bytes]) -> None:
+    print(f'\n{title}: {len(pictures)} pictures')
+    print(f'{"":26}{"PSNR":>14}{"SSIM":>18}{"megapixels":>14}')
+    print(f'{"":26}{"mean":>8}{"least":>8}{"mean":>9}{"least":>8}{"a second":>12}')
+    for scale in SCALES:
+        results = compare(pictures, scale)
+        for method, scores in results.items():
+            if scores.names:
+                row(f'1/{scale:<5}{method}', scores)
+        below = results['ours'].below()
+        print(f'       ours below {WANTED_PSNR} or {WANTED_SSIM}: {len(below)}', *below)
+
+
+def row(title: str, scores: Scores) -> None:
+    print(
+        f'{title:26}{statistics.mean(scores.psnr):8.1f}{min(scores.psnr):8.1f}'
+        f'{statistics.mean(scores.ssim):9.4f}{min(scores.ssim):8.4f}'
+        f'{statistics.median(scores.speed):12.0f}',
+        flush=True,
+    )
+
+
+def packaged() -> Iterator[str]:
+    for package, names in PACKAGED.items():
+        spec = importlib.util.find_spec(package)
+        for folder in (spec and spec.submodule_search_locations) or ():
+            paths = (os.path.join(folder, name) for name in names)
+            yield from filter(os.path.exists, paths)
+
+
+def read(paths: list[str]) -> dict[str, bytes]:
+    pictures = {}
+    for path in paths:
+        with open(path, 'rb') as file:
+            pictures[os.path.basename(path)] = file.read()
+    return pictures
+
+
+def odd(data: bytes) -> bytes:
+    """Cut a picture so that every halving leaves as much over as it can."""
+    image = Image.open(io.BytesIO(data))
+    most = SCALES[-1]
+    file = io.BytesIO()
+    size = (image.width // most * most - 1, image.height // most * most - 1)
+    image.crop((0, 0, *size)).save(file, 'JPEG', quality=92)
+    return file.getvalue()
+
+
+def main() -> None:
+    pictures = read(sys.argv[1:] or list(packaged()))
+    if not sys.argv[1:]:
+        pictures['made'] = photo(1632, 1224)
+    transform.configure(50_000_000)
+    report('as they are', pictures)
+    report('odd sizes', {name: odd(data) for name, data in pictures.items()})
+
+
+if __name__ == '__main__':
+    main()
