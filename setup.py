@@ -32,10 +32,12 @@ TEST = [
 ]
 
 BENCHMARK = [
+    'matplotlib',
     'numpy',
     'pyvips',
     'pyvips-binary',
     'scikit-image',
+    'scikit-learn',
     'simplejpeg',
 ]
 

@@ -178,10 +178,10 @@ def flood(url: str, picture: bytes, clients: int) -> collections.Counter[str]:
 def memory(kind: str, picture: bytes, folder: str) -> None:
     for clients in SIMULTANEOUS:
         # With the usual queue, and with one that has room for all.
-        for queue in ('64', str(clients)):
+        for queue in sorted({64, clients}):
             settings = {
                 'ASGI_LOOK_THREADS': str(THREADS),
-                'ASGI_LOOK_QUEUE_SIZE': queue,
+                'ASGI_LOOK_QUEUE_SIZE': str(queue),
             }
             with stored(folder) as path, service(path, **settings) as (url, pid):
                 before = peak_rss(pid)
