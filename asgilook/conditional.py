@@ -73,7 +73,7 @@ class Conditional:
         req_succeeded: bool,
     ) -> None:
         """Cut a whole body to the range asked for, and add the headers."""
-        representation = resp.context.representation
+        representation = resp.context.get('representation')
         if representation is None or not req_succeeded:
             return
         if resp.data is not None and resp.status == falcon.HTTP_200:

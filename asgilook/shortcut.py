@@ -69,7 +69,9 @@ class Shortcut:
     def learn(self, scope: Scope, status: int, head: Head) -> None:
         """Keep the head of a hit that Falcon has answered."""
         representation = scope.get('hit')
-        if representation is None or status != 200 or not _is_plain(scope):
+        if representation is None or representation.image is None:
+            return
+        if status != 200 or not _is_plain(scope):
             return
         known = self._known.get(scope['path'])
         if known is None or known.representation != representation:
