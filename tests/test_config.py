@@ -13,6 +13,8 @@ from asgilook.config import Config, ConfigError, describe, redact, settings
 # The contract's: whoever relies on a default relies on this.
 DEFAULTS = {
     'storage_path': '/tmp/asgilook',
+    'storage_url': None,
+    'database_url': None,
     'redis_host': 'redis://localhost',
     'min_thumb_size': 64,
     'max_upload_size': 32 * 1024**2,
