@@ -67,7 +67,7 @@ class Busy(Unavailable):
 
 
 class StorageUnavailable(Unavailable):
-    """The storage folder is missing, read-only or broken."""
+    """The storage or the index is missing, read-only, broken or out of reach."""
 
 
 class DeadlineExceeded(Unavailable):

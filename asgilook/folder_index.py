@@ -1,4 +1,4 @@
-"""What exists: an in-memory index of the storage folder, whose files are the truth.
+"""An index in memory, of the storage folder, whose files are the truth.
 
 Other processes may add and remove files at any time. So a look-up by id asks the file
 system for that one file, and a list first takes in what has changed.
@@ -12,16 +12,17 @@ import hashlib
 import logging
 import os
 
-from .errors import InvalidRequest
+from .errors import ImageNotFound, InvalidRequest
 from .files import TEMPORARY
 from .folder import Folder
 from .image import UUID, Image
+from .index import Page
 
 log = logging.getLogger(__name__)
 
 
-class Index:
-    """The images of one folder.
+class FolderIndex:
+    """An `Index` of the images of one folder.
 
     `state` is a number that is the same for equal sets of images, on any worker, and
     differs for different ones: the XOR of a 128-bit hash of each.
@@ -42,7 +43,7 @@ class Index:
         await asyncio.to_thread(self._folder.watch)
         await self._refresh()
 
-    def stop(self) -> None:
+    async def stop(self) -> None:
         """Watch no more: from here on, only the folder's time can tell of changes."""
         self._folder.unwatch()
         if self._seen is not None and not self._folder.settled(self._seen):
@@ -65,24 +66,18 @@ class Index:
         if image is None or self._folder.status(image_id) is None:
             self.discard(image_id)
             return None
-        self.add(image)
+        self.insert(image)
         return image
 
-    def is_current(self, image: Image) -> bool:
+    async def is_current(self, image: Image) -> bool:
         """Tell whether the file is still the one that `image` was read from."""
         try:
             return _matches(image, os.stat(self._folder.path(image.image_id)))
         except OSError:
             return False
 
-    def path(self, image: Image) -> str:
-        """Where the file of an image lies."""
-        return self._folder.path(image.image_id)
-
-    async def page(
-        self, limit: int, after: str | None = None
-    ) -> tuple[list[Image], bool]:
-        """Return up to `limit` images, oldest first, and whether more follow.
+    async def page(self, limit: int, after: str | None = None) -> Page:
+        """Return up to `limit` images, oldest first; this first takes in what changed.
 
         Raises `InvalidRequest` where `after` names no image.
         """
@@ -93,11 +88,29 @@ class Index:
                 raise InvalidRequest('The parameter after names no image.')
             start = bisect.bisect_right(self._order, self._images[after].order)
         found = self._order[start : start + limit]
-        more = start + limit < len(self._order)
-        return [self._images[image_id] for _, image_id in found], more
+        images = [self._images[image_id] for _, image_id in found]
+        return Page(images, start + limit < len(self._order), f'{self.state:x}')
 
-    def add(self, image: Image) -> None:
-        """Take in an image whose file is complete."""
+    async def add(self, image: Image) -> None:
+        """Take in an image whose file is complete, unless it is gone already."""
+        self.insert(image)
+        await self.get(image.image_id)
+
+    async def remove(self, image_id: str) -> None:
+        """See that the image exists, or raise `ImageNotFound`.
+
+        It goes with its file: were it forgotten before, a file that then can't be
+        removed would stay unlisted.
+        """
+        if await self.get(image_id) is None:
+            raise ImageNotFound('There is no such image.')
+
+    async def is_usable(self) -> bool:
+        """Tell that there is nothing but the folder to fail, which is the storage's."""
+        return True
+
+    def insert(self, image: Image) -> None:
+        """Know an image."""
         self.discard(image.image_id)
         self._images[image.image_id] = image
         bisect.insort(self._order, image.order)
@@ -161,7 +174,7 @@ class Index:
         fresh = [image for image in images if image.image_id not in self._images]
         if len(fresh) < 100:
             for image in fresh:
-                self.add(image)
+                self.insert(image)
             return
         self._images.update((image.image_id, image) for image in fresh)
         self._order = sorted(self._order + [image.order for image in fresh])

@@ -60,7 +60,7 @@ class Shortcut:
     def __init__(
         self,
         find: Callable[[Representation], Awaitable[Found]],
-        is_current: Callable[[Image], bool],
+        is_current: Callable[[Image], Awaitable[bool]],
     ) -> None:
         self._find = find
         self._is_current = is_current
@@ -88,8 +88,8 @@ class Shortcut:
         if known is None or not _is_plain(scope):
             return False
         image = known.representation.image
-        if image is None or not self._is_current(image):
-            del self._known[scope['path']]
+        if image is None or not await self._is_current(image):
+            self._known.pop(scope['path'], None)
             return False
         etag = scope['fields'].get(b'if-none-match')
         if etag is None:
