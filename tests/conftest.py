@@ -21,7 +21,7 @@ from falcon.testing import ASGIConductor, Result, TestClient
 from asgilook.app import create_app
 from asgilook.config import Config
 
-from . import samples
+from . import databases, samples
 
 T = TypeVar('T')
 Json = dict[str, Any]
@@ -115,6 +115,26 @@ def logged(caplog: pytest.LogCaptureFixture) -> list[str]:
         for record in caplog.records
         if record.name.startswith('asgilook')
     ]
+
+
+@pytest.fixture
+def postgresql() -> Iterator[databases.PostgreSQL]:
+    """Return an empty database in a real PostgreSQL."""
+    with databases.make_postgresql() as database:
+        yield database
+
+
+@pytest.fixture
+def sqlite(tmp_path: Path) -> databases.SQLite:
+    """Return a SQLite file that isn't there yet."""
+    return databases.SQLite.below(tmp_path)
+
+
+@pytest.fixture(params=['sqlite', 'postgresql'])
+def database(request: pytest.FixtureRequest) -> databases.Database:
+    """Return an empty database of either kind."""
+    found: databases.Database = request.getfixturevalue(request.param)
+    return found
 
 
 @pytest.fixture(scope='session')
