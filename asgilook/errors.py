@@ -70,6 +70,14 @@ class StorageUnavailable(Unavailable):
     """The storage or the index is missing, read-only, broken or out of reach."""
 
 
+class DatabaseGone(StorageUnavailable):
+    """The database can't be reached: not down to what it was asked."""
+
+
+class OutcomeUnknown(DatabaseGone):
+    """The database was lost while it wrote: that may be done, or be done yet."""
+
+
 class DeadlineExceeded(Unavailable):
     """A job took longer than `render_timeout`."""
 
