@@ -1,4 +1,7 @@
-"""What images can be kept in: real, but for S3, which is moto's server over loopback."""
+"""What images can be kept in.
+
+PostgreSQL is a real one; S3 is moto's server, over loopback.
+"""
 
 from __future__ import annotations
 

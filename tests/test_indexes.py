@@ -38,9 +38,11 @@ class Images:
         async def main() -> None:
             indexes = [self.make() for _ in range(processes)]
             await asyncio.gather(*(index.start() for index in indexes))
-            await scenario(*indexes)
-            for index in indexes:
-                await index.stop()
+            try:
+                await scenario(*indexes)
+            finally:
+                for index in indexes:
+                    await index.stop()
 
         asyncio.run(main())
 
