@@ -70,6 +70,10 @@ class StorageUnavailable(Unavailable):
     """The storage or the index is missing, read-only, broken or out of reach."""
 
 
+class ImageExists(StorageUnavailable):
+    """There is another image of this id, which is not replaced."""
+
+
 class DeadlineExceeded(Unavailable):
     """A job took longer than `render_timeout`."""
 
