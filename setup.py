@@ -23,8 +23,19 @@ REQUIREMENTS = [
     'uvloop>=0.19',
 ]
 
+DATABASE = [
+    'aiosqlite>=0.20',
+    'asyncpg>=0.30',
+    'sqlalchemy[asyncio]>=2.1',
+]
+
+S3 = ['obstore>=0.8']
+
 TEST = [
+    *DATABASE,
+    *S3,
     'birdisle>=0.2.2',
+    'moto[server]>=5.0',
     'playwright>=1.49',
     'pytest>=8.0',
     'pytest-cov>=6.0',
@@ -77,6 +88,12 @@ setup(
     package_data={'asgilook': ['openapi.json', 'py.typed', 'static/*']},
     python_requires='>=3.11',
     install_requires=REQUIREMENTS,
-    extras_require={'test': TEST, 'dev': DEV + TEST, 'benchmark': BENCHMARK},
+    extras_require={
+        'benchmark': BENCHMARK,
+        'database': DATABASE,
+        'dev': DEV + TEST,
+        's3': S3,
+        'test': TEST,
+    },
     entry_points={'console_scripts': ['asgilook = asgilook.__main__:main']},
 )

@@ -11,8 +11,8 @@ from typing import Any
 import uvicorn
 import uvicorn.config
 
-from . import __version__
-from .config import Config, ConfigError, describe
+from . import __version__, backends
+from .config import Config, ConfigError, describe, refusal
 from .server import LimitedProtocol
 
 # After SIGTERM: seconds until what is still under way is given up.
@@ -28,7 +28,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         config = Config()
         if args.command == 'serve':
-            _make_folder(config.storage_path)
+            _check(config)
     except ConfigError as ex:
         print(f'asgilook: {ex}', file=sys.stderr)
         return 2
@@ -75,12 +75,16 @@ def _workers(value: str) -> int:
     return int(value)
 
 
-def _make_folder(path: str) -> None:
+def _check(config: Config) -> None:
     """Fail here in one line, rather than in each of the workers that are to be."""
+    backends.make_storage(config)
+    backends.make_index(config)
     try:
-        os.makedirs(path, exist_ok=True)
+        os.makedirs(backends.local_folder(config), exist_ok=True)
     except OSError as ex:
-        raise ConfigError(f'ASGI_LOOK_STORAGE_PATH={path!r}: {ex.strerror}') from None
+        is_path = backends.local_folder(config) == config.storage_path
+        name = 'storage_path' if is_path else 'storage_url'
+        raise refusal(config, name, ex.strerror or '') from None
 
 
 def _serve(args: argparse.Namespace) -> None:

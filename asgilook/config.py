@@ -144,6 +144,13 @@ def _read(field: dataclasses.Field[Any], environ: Mapping[str, str]) -> Any:
         raise ConfigError(f'{name}={_shown(field, value)!r}: {ex}') from None
 
 
+def refusal(config: Config, name: str, problem: str) -> ConfigError:
+    """Make the error that says what is wrong with a setting, its secrets hidden."""
+    (field,) = (field for field in settings() if field.name == name)
+    value = _shown(field, _written(getattr(config, name)))
+    return ConfigError(f'{ENV_PREFIX}{name.upper()}={value!r}: {problem}')
+
+
 def describe(config: Config) -> str:
     """List the settings in force as environment variables, with secrets hidden."""
     lines = []

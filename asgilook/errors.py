@@ -78,6 +78,10 @@ class OutcomeUnknown(DatabaseGone):
     """The database was lost while it wrote: that may be done, or be done yet."""
 
 
+class ImageExists(StorageUnavailable):
+    """There is another image of this id, which is not replaced."""
+
+
 class DeadlineExceeded(Unavailable):
     """A job took longer than `render_timeout`."""
 

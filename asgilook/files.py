@@ -44,7 +44,7 @@ class NewFile:
         self._folder = folder
         self._path, self.file = _open_locked(folder)
 
-    def publish(self, image_id: str) -> tuple[int, int]:
+    def publish(self, image_id: str, modified_ns: int | None = None) -> tuple[int, int]:
         """Give the file its name, for good; return its length and `modified_ns`.
 
         The modification time is set here, in full precision: the file system's own
@@ -52,8 +52,8 @@ class NewFile:
         older file of this name is replaced: where ids come back, the last one counts.
         """
         self.file.flush()
-        now = time.time_ns()
-        os.utime(self.file.fileno(), ns=(now, now))
+        modified = time.time_ns() if modified_ns is None else modified_ns
+        os.utime(self.file.fileno(), ns=(modified, modified))
         os.fsync(self.file.fileno())
         os.replace(self._path, os.path.join(self._folder, image_id))
         self._path = ''

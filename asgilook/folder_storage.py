@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from . import files
 from .config import DEFAULT_STORAGE_PATH
 from .errors import ImageNotFound
 from .image import UUID
+from .storage import Entry
 
 log = logging.getLogger(__name__)
 
@@ -73,10 +75,14 @@ class FolderStorage:
         has_inodes = status.f_favail > 0 or status.f_files == 0  # some count none
         return has_inodes and status.f_bavail * status.f_frsize >= LEAST_ROOM
 
-    def names(self) -> Iterator[str]:
-        """Yield the names of images; other files are left out."""
-        with files.storage_errors(), os.scandir(self._path) as entries:
-            yield from (entry.name for entry in entries if UUID.fullmatch(entry.name))
+    def entries(self) -> Iterator[Entry]:
+        """Yield the files that have the name of an image."""
+        with files.storage_errors(), os.scandir(self._path) as found:
+            for file in found:
+                if UUID.fullmatch(file.name):
+                    with contextlib.suppress(FileNotFoundError):
+                        status = file.stat()
+                        yield Entry(file.name, status.st_size, status.st_mtime_ns)
 
     def _file(self, image_id: str) -> str:
         return os.path.join(self._path, image_id)

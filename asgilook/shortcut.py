@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from .conditional import Representation
+from .errors import StorageUnavailable
 from .image import Image
 
 Scope = dict[str, Any]
@@ -88,7 +89,11 @@ class Shortcut:
         if known is None or not _is_plain(scope):
             return False
         image = known.representation.image
-        if image is None or not await self._is_current(image):
+        try:
+            current = image is not None and await self._is_current(image)
+        except StorageUnavailable:
+            return False
+        if not current:
             self._known.pop(scope['path'], None)
             return False
         etag = scope['fields'].get(b'if-none-match')

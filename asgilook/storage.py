@@ -3,7 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import BinaryIO, Protocol
+from typing import BinaryIO, NamedTuple, Protocol
+
+
+class Entry(NamedTuple):
+    """A file as a listing shows it: `length` in bytes, `modified_ns` of the file.
+
+    That time may be later than the image's.
+    """
+
+    image_id: str
+    length: int
+    modified_ns: int
 
 
 class NewObject(Protocol):
@@ -17,8 +28,10 @@ class NewObject(Protocol):
         """What to write to: it can seek, and has a real file descriptor."""
         ...
 
-    def publish(self, image_id: str) -> tuple[int, int]:
+    def publish(self, image_id: str, modified_ns: int | None = None) -> tuple[int, int]:
         """Give it its name, for good; return its length and `modified_ns`.
+
+        Without one that is the time of now.
 
         When this returns, it is there also after a power cut.
         """
@@ -59,6 +72,6 @@ class Storage(Protocol):
         """Tell whether files can be read and written now."""
         ...
 
-    def names(self) -> Iterator[str]:
-        """Yield the id of every file that has the name of an image, in any order."""
+    def entries(self) -> Iterator[Entry]:
+        """Yield every file that has the name of an image, in any order."""
         ...

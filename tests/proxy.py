@@ -86,8 +86,7 @@ class Proxy:
     async def _end(self) -> None:
         self._flowing.set()
         await self._cut()
-        while self._pumps:
-            await asyncio.wait(self._pumps)
+        await asyncio.gather(*self._pumps)
 
     async def _accept(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter

@@ -175,6 +175,11 @@ def test_unknown_variable_is_named(name: str) -> None:
         ('redis://cache?password=s3cret', 'redis://cache?password=***'),
         ('redis://cache?db=1&password=s3cret', 'redis://cache?db=1&password=***'),
         ('unix:///a.sock?password=s3cret&db=1', 'unix:///a.sock?password=***&db=1'),
+        ('postgresql://ada:s3/c?r#et@db/x', 'postgresql://ada:***@db/x'),
+        (
+            's3://a/b?secret_access_key=s3cret&region=c',
+            's3://a/b?secret_access_key=***&region=c',
+        ),
         ('none', 'none'),
     ],
 )

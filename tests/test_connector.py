@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 import random
 import sqlite3
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, closing
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from contextlib import closing
+from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import unquote, urlsplit
 
-import asyncpg
 import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -37,16 +36,16 @@ IMAGE = make_image(1)
 
 
 @pytest.fixture
-def proxy(postgresql: PostgreSQL) -> Iterator[Proxy]:
+def proxy(postgresql_db: PostgreSQL) -> Iterator[Proxy]:
     """Return a proxy before the database."""
-    with Proxy(postgresql.port) as proxy:
+    with Proxy(postgresql_db.port) as proxy:
         yield proxy
 
 
 @pytest.fixture
-def index(postgresql: PostgreSQL, proxy: Proxy) -> DatabaseIndex:
+def index(postgresql_db: PostgreSQL, proxy: Proxy) -> DatabaseIndex:
     """Return an index that asks the database through the proxy."""
-    return DatabaseIndex(postgresql.at(proxy.port))
+    return DatabaseIndex(postgresql_db.at(proxy.port))
 
 
 @pytest.fixture
@@ -70,35 +69,28 @@ def within(index: DatabaseIndex, scenario: Callable[[], Awaitable[T]]) -> T:
     return apart(asyncio.run, main())
 
 
+async def alone(request: Coroutine[Any, Any, T]) -> T:
+    """Await in a task of its own, for the reason that `apart` has."""
+    return await asyncio.create_task(request)
+
+
 async def usable(index: DatabaseIndex) -> None:
     """Wait until the database is back."""
     async with asyncio.timeout(10):
-        while not await index.is_usable():  # noqa: ASYNC110
+        while not await alone(index.is_usable()):  # noqa: ASYNC110
             await asyncio.sleep(0.01)
 
 
 async def is_gone(request: Awaitable[object]) -> None:
     """Check that a request fails, and may come again soon."""
-    with pytest.raises(DatabaseGone) as caught:
-        await request
-    assert caught.value.retry_after == 1
+    (result,) = await asyncio.gather(request, return_exceptions=True)
+    assert isinstance(result, DatabaseGone)
+    assert result.retry_after == 1
 
 
-def rows(postgresql: PostgreSQL) -> int:
-    ((count,),) = postgresql.execute('SELECT count(*) FROM images')
+def rows(postgresql_db: PostgreSQL) -> int:
+    ((count,),) = postgresql_db.execute('SELECT count(*) FROM images')
     return int(count)
-
-
-@asynccontextmanager
-async def locked(postgresql: PostgreSQL) -> AsyncIterator[None]:
-    """Let every statement on the images wait."""
-    connection = await asyncpg.connect(postgresql.url)
-    try:
-        async with connection.transaction():
-            await connection.execute('LOCK TABLE images')
-            yield
-    finally:
-        await connection.close()
 
 
 def test_database_that_is_gone_and_back(
@@ -116,8 +108,8 @@ def test_database_that_is_gone_and_back(
         await index.page(10)
         proxy.cut()
         for image in (IMAGE, listed):
-            assert await index.get(image.image_id) == image
-            assert await index.is_current(image)
+            assert await alone(index.get(image.image_id)) == image
+            assert await alone(index.is_current(image))
         requests: list[Awaitable[object]] = [
             index.get(removed.image_id),
             index.get(make_image(4).image_id),
@@ -128,7 +120,7 @@ def test_database_that_is_gone_and_back(
         ]
         for request in requests:
             await is_gone(request)
-        assert not await index.is_usable()
+        assert not await alone(index.is_usable())
         proxy.restore()
         await usable(index)
         assert (await index.page(10)).images == [IMAGE, listed]
@@ -140,13 +132,13 @@ def test_database_that_is_gone_and_back(
 
 
 def test_images_of_a_gone_database_are_those_seen_last(
-    index: DatabaseIndex, proxy: Proxy, postgresql: PostgreSQL
+    index: DatabaseIndex, proxy: Proxy, postgresql_db: PostgreSQL
 ) -> None:
     """What another machine has removed is not there, once that has been seen."""
 
     async def scenario() -> None:
         await index.add(IMAGE)
-        postgresql.execute('DELETE FROM images')
+        postgresql_db.execute('DELETE FROM images')
         assert await index.get(IMAGE.image_id) is None
         proxy.cut()
         await is_gone(index.get(IMAGE.image_id))
@@ -157,21 +149,21 @@ def test_images_of_a_gone_database_are_those_seen_last(
 def test_start_without_a_database(
     index: DatabaseIndex,
     proxy: Proxy,
-    postgresql: PostgreSQL,
+    postgresql_db: PostgreSQL,
     impatient: None,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     proxy.cut()
 
     async def scenario() -> None:
-        assert not await index.is_usable()
+        assert not await alone(index.is_usable())
         await is_gone(index.add(IMAGE))
         proxy.restore()
         await usable(index)
         await index.add(IMAGE)
 
     within(index, scenario)
-    assert rows(postgresql) == 1
+    assert rows(postgresql_db) == 1
     assert len(logged(caplog)) == 2
 
 
@@ -229,7 +221,7 @@ def test_start_with_a_frozen_database(
 
 
 def test_insert_into_a_frozen_database_may_come_true(
-    index: DatabaseIndex, proxy: Proxy, postgresql: PostgreSQL, impatient: None
+    index: DatabaseIndex, proxy: Proxy, postgresql_db: PostgreSQL, impatient: None
 ) -> None:
     """So the file of the image must stay where it is."""
 
@@ -237,22 +229,28 @@ def test_insert_into_a_frozen_database_may_come_true(
         await index.page(1)
         proxy.freeze()
         with pytest.raises(OutcomeUnknown):
-            await index.add(IMAGE)
+            await alone(index.add(IMAGE))
         await is_gone(index.add(IMAGE))
         proxy.thaw()
         await usable(index)
 
     within(index, scenario)
-    assert rows(postgresql) in (0, 1)
+    assert rows(postgresql_db) in (0, 1)
 
 
-def test_connection_that_died_idle(index: DatabaseIndex, proxy: Proxy) -> None:
+@pytest.mark.parametrize('noticed', [True, False])
+def test_connection_that_died_idle(
+    index: DatabaseIndex, proxy: Proxy, noticed: bool
+) -> None:
     """PostgreSQL was restarted while nobody asked it: nobody sees that."""
 
     async def scenario() -> None:
+        connections = index._database._connections
         for number in range(3):
             proxy.cut()
             proxy.restore()
+            if noticed:
+                await until(lambda: all(each.is_closed() for each in connections))
             await index.add(make_image(number))
             assert await index.get(make_image(number).image_id)
         assert len((await index.page(9)).images) == 3
@@ -260,8 +258,29 @@ def test_connection_that_died_idle(index: DatabaseIndex, proxy: Proxy) -> None:
     within(index, scenario)
 
 
+def test_database_that_comes_back_as_another(
+    index: DatabaseIndex,
+    proxy: Proxy,
+    postgresql_db: PostgreSQL,
+    impatient: None,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def scenario() -> None:
+        proxy.cut()
+        await is_gone(index.page(1))
+        postgresql_db.execute('UPDATE asgilook_schema SET version = 2')
+        proxy.restore()
+        await until(lambda: len(logged(caplog)) == 2)
+        await is_gone(index.page(1))
+        postgresql_db.execute('UPDATE asgilook_schema SET version = 1')
+        await usable(index)
+
+    within(index, scenario)
+    assert 'version 2' in logged(caplog)[1]
+
+
 def test_connection_that_is_ended_while_it_waits(
-    index: DatabaseIndex, postgresql: PostgreSQL, caplog: pytest.LogCaptureFixture
+    index: DatabaseIndex, postgresql_db: PostgreSQL, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The statement is sent again."""
     waiting = (
@@ -272,12 +291,12 @@ def test_connection_that_is_ended_while_it_waits(
     async def scenario() -> None:
         await index.add(IMAGE)
         async with asyncio.TaskGroup() as group:
-            async with locked(postgresql):
+            async with postgresql_db.locked():
                 added = group.create_task(index.add(make_image(2)))
                 removed = group.create_task(index.remove(IMAGE.image_id))
                 query = f'SELECT count(*) {waiting}'
-                await until(lambda: postgresql.execute(query) == [(2,)])
-                postgresql.execute(f'SELECT pg_terminate_backend(pid) {waiting}')
+                await until(lambda: postgresql_db.execute(query) == [(2,)])
+                postgresql_db.execute(f'SELECT pg_terminate_backend(pid) {waiting}')
             await added
             await removed
         assert (await index.page(9)).images == [make_image(2)]
@@ -287,7 +306,7 @@ def test_connection_that_is_ended_while_it_waits(
 
 
 def test_answer_to_an_insert_that_is_lost(
-    index: DatabaseIndex, proxy: Proxy, postgresql: PostgreSQL
+    index: DatabaseIndex, proxy: Proxy, postgresql_db: PostgreSQL
 ) -> None:
     async def scenario() -> None:
         proxy.lose(b'INSERT 0 1')
@@ -295,24 +314,24 @@ def test_answer_to_an_insert_that_is_lost(
         assert proxy.lost == 1
 
     within(index, scenario)
-    assert rows(postgresql) == 1
+    assert rows(postgresql_db) == 1
 
 
 def test_insert_of_unknown_outcome(
-    index: DatabaseIndex, proxy: Proxy, postgresql: PostgreSQL
+    index: DatabaseIndex, proxy: Proxy, postgresql_db: PostgreSQL
 ) -> None:
     async def scenario() -> None:
         proxy.lose(b'INSERT 0 1', refuse=True)
         with pytest.raises(OutcomeUnknown):
-            await index.add(IMAGE)
+            await alone(index.add(IMAGE))
         await is_gone(index.add(make_image(2)))
 
     within(index, scenario)
-    assert rows(postgresql) == 1
+    assert rows(postgresql_db) == 1
 
 
 def test_answer_to_a_delete_that_is_lost(
-    index: DatabaseIndex, proxy: Proxy, postgresql: PostgreSQL
+    index: DatabaseIndex, proxy: Proxy, postgresql_db: PostgreSQL
 ) -> None:
     async def scenario() -> None:
         await index.add(IMAGE)
@@ -321,12 +340,12 @@ def test_answer_to_a_delete_that_is_lost(
         assert proxy.lost == 1
 
     within(index, scenario)
-    assert rows(postgresql) == 0
+    assert rows(postgresql_db) == 0
 
 
 def test_statement_that_takes_too_long(
     index: DatabaseIndex,
-    postgresql: PostgreSQL,
+    postgresql_db: PostgreSQL,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -335,10 +354,10 @@ def test_statement_that_takes_too_long(
 
     async def scenario() -> None:
         await index.page(1)
-        async with locked(postgresql):
+        async with postgresql_db.locked():
             for request in (index.add(IMAGE), index.get(IMAGE.image_id)):
                 with pytest.raises(StorageUnavailable) as caught:
-                    await request
+                    await alone(request)
                 assert type(caught.value) is StorageUnavailable
         assert (await index.page(1)).images == []
 
@@ -348,7 +367,7 @@ def test_statement_that_takes_too_long(
 
 
 def test_cancelled_requests_leak_no_connection(
-    index: DatabaseIndex, postgresql: PostgreSQL, caplog: pytest.LogCaptureFixture
+    index: DatabaseIndex, postgresql_db: PostgreSQL, caplog: pytest.LogCaptureFixture
 ) -> None:
     randomness = random.Random(1)
 
@@ -373,24 +392,24 @@ def test_cancelled_requests_leak_no_connection(
         await until(lambda: pool.checkedout() == 0)  # type: ignore[attr-defined]
         assert await index.get(IMAGE.image_id) == IMAGE
         await asyncio.gather(*(index.page(1) for _ in range(20)))
-        await until(lambda: postgresql.connections() <= engine.CONNECTIONS)
+        await until(lambda: postgresql_db.connections() <= engine.CONNECTIONS)
 
     within(index, scenario)
     assert logged(caplog) == []
 
     async def none_left() -> None:
-        await until(lambda: postgresql.connections() == 0)
+        await until(lambda: postgresql_db.connections() == 0)
 
     asyncio.run(none_left())
 
 
 def test_more_requests_than_connections_while_they_are_taken(
-    index: DatabaseIndex, postgresql: PostgreSQL, monkeypatch: pytest.MonkeyPatch
+    index: DatabaseIndex, postgresql_db: PostgreSQL, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(engine, 'STATEMENT_SECONDS', 0.2)
 
     async def scenario() -> None:
-        async with locked(postgresql):
+        async with postgresql_db.locked():
             pages = [index.page(1) for _ in range(3 * engine.CONNECTIONS)]
             results = await asyncio.gather(*pages, return_exceptions=True)
         assert {type(result) for result in results} == {StorageUnavailable}
@@ -402,19 +421,19 @@ def test_more_requests_than_connections_while_they_are_taken(
 @pytest.mark.parametrize(
     ('change', 'message'),
     [
-        (lambda url: url + '_not', 'does not exist'),
-        (lambda url: url + '?sslmode=much', 'sslmode'),
-        (lambda url: url + '?not_a_setting=1', 'not_a_setting'),
-        (lambda url: url.replace('postgres@', 'nobody:s3cret@'), 'nobody'),
+        (lambda url: url.replace('?', '_not?'), 'does not exist'),
+        (lambda url: url + '&sslmode=much', 'sslmode'),
+        (lambda url: url + '&not_a_setting=1', 'not_a_setting'),
+        (lambda url: url.replace('postgres:postgres@', 'nobody:s3cret@'), 'nobody'),
     ],
 )
 def test_wrong_url_of_postgresql_stops_the_start(
-    postgresql: PostgreSQL,
+    postgresql_db: PostgreSQL,
     caplog: pytest.LogCaptureFixture,
     change: Callable[[str], str],
     message: str,
 ) -> None:
-    url = change(postgresql.url)
+    url = change(postgresql_db.url)
 
     async def scenario() -> None: ...
 
@@ -437,18 +456,39 @@ def test_password_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
     assert 's3cret' not in caplog.text
 
 
-def test_sqlite_in_no_folder_stops_the_start(sqlite: SQLite) -> None:
+@pytest.mark.parametrize(
+    ('name', 'message'),
+    [
+        ('none/index.db', 'No such file or directory'),
+        ('text', 'file is not a database'),
+        ('.', 'Is a directory'),
+    ],
+)
+def test_wrong_file_of_sqlite_stops_the_start(
+    tmp_path: Path, name: str, message: str
+) -> None:
+    (tmp_path / 'text').write_text('This is text.' * 100)
+    index = DatabaseIndex(f'sqlite://{tmp_path}/{name}')
+
     async def scenario() -> None: ...
 
-    with pytest.raises(ConfigError, match='unable to open database file'):
-        within(DatabaseIndex(sqlite.url.replace('/an', '/nowhere/an')), scenario)
+    with pytest.raises(ConfigError, match=message):
+        within(index, scenario)
+    assert (tmp_path / 'text').read_text() == 'This is text.' * 100
 
 
-def run(sqlite: SQLite, *works: Callable[[AsyncConnection], Awaitable[Any]]) -> Any:
+def test_name_of_a_file_may_be_quoted(tmp_path: Path) -> None:
+    async def scenario() -> None: ...
+
+    within(DatabaseIndex(f'sqlite://{tmp_path}/an%20index.db'), scenario)
+    assert (tmp_path / 'an index.db').exists()
+
+
+def run(sqlite_db: SQLite, *works: Callable[[AsyncConnection], Awaitable[Any]]) -> Any:
     """Let a database do one thing after the other; return the last result."""
 
     async def main() -> Any:
-        database = Connector(sqlite.url)
+        database = Connector(sqlite_db.url)
         await database.start()
         try:
             for work in works:
@@ -469,31 +509,30 @@ def scalar(statement: str) -> Callable[[AsyncConnection], Awaitable[Any]]:
     return work
 
 
-def test_sqlite_is_durable(sqlite: SQLite) -> None:
-    assert run(sqlite, scalar('PRAGMA journal_mode')) == 'wal'
-    assert run(sqlite, scalar('PRAGMA synchronous')) == 2  # FULL
+def test_sqlite_is_durable(sqlite_db: SQLite) -> None:
+    assert run(sqlite_db, scalar('PRAGMA journal_mode')) == 'wal'
+    assert run(sqlite_db, scalar('PRAGMA synchronous')) == 2  # FULL
 
 
-def test_full_database(sqlite: SQLite) -> None:
+def test_full_database(sqlite_db: SQLite) -> None:
     async def fill(connection: AsyncConnection) -> None:
         await connection.execute(text('CREATE TABLE t AS SELECT zeroblob(100000)'))
 
     with pytest.raises(StorageFull):
-        run(sqlite, scalar('PRAGMA max_page_count = 1'), fill)
-    assert sqlite.execute("SELECT * FROM sqlite_master WHERE name = 't'") == []
+        run(sqlite_db, scalar('PRAGMA max_page_count = 1'), fill)
+    assert sqlite_db.execute("SELECT * FROM sqlite_master WHERE name = 't'") == []
 
 
 def test_sqlite_that_is_locked(
-    sqlite: SQLite, impatient: None, monkeypatch: pytest.MonkeyPatch
+    sqlite_db: SQLite, impatient: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(engine, 'STATEMENT_SECONDS', 0.01)
-    index = DatabaseIndex(sqlite.url)
+    index = DatabaseIndex(sqlite_db.url)
 
     async def scenario() -> None:
-        with closing(sqlite3.connect(unquote(urlsplit(sqlite.url).path))) as other:
+        with closing(sqlite3.connect(sqlite_db.path)) as other:
             other.execute('BEGIN IMMEDIATE')
-            with pytest.raises(DatabaseGone):
-                await index.add(IMAGE)
+            await is_gone(index.add(IMAGE))
         await usable(index)
         await index.add(IMAGE)
         assert (await index.page(1)).images == [IMAGE]

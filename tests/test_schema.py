@@ -29,27 +29,28 @@ asyncio.run(main())
 """
 
 
-def start(database: Database) -> None:
+def start(db: Database) -> None:
     async def main() -> None:
-        index = DatabaseIndex(database.url)
+        index = DatabaseIndex(db.url)
         await index.start()
         await index.stop()
 
     apart(asyncio.run, main())
 
 
-def test_tables_are_made_once(database: Database) -> None:
+def test_tables_are_made_once(db: Database) -> None:
     for _ in range(2):
-        start(database)
-        assert database.execute('SELECT version FROM asgilook_schema') == [(1,)]
-    assert database.execute('SELECT * FROM images') == []
+        start(db)
+        assert db.execute('SELECT version FROM asgilook_schema') == [(1,)]
+    assert db.execute('SELECT * FROM images') == []
 
 
-def test_id_is_a_uuid(postgresql: PostgreSQL) -> None:
-    start(postgresql)
-    columns = postgresql.execute(
+def test_id_is_a_uuid(postgresql_db: PostgreSQL) -> None:
+    start(postgresql_db)
+    columns = postgresql_db.execute(
         'SELECT column_name, data_type FROM information_schema.columns '
-        "WHERE table_name = 'images' ORDER BY ordinal_position"
+        "WHERE table_name = 'images' AND table_schema = current_schema() "
+        'ORDER BY ordinal_position'
     )
     assert columns == [
         ('id', 'uuid'),
@@ -60,9 +61,9 @@ def test_id_is_a_uuid(postgresql: PostgreSQL) -> None:
     ]
 
 
-def test_pages_have_an_index(postgresql: PostgreSQL) -> None:
-    start(postgresql)
-    ((plan,),) = postgresql.execute(
+def test_pages_have_an_index(postgresql_db: PostgreSQL) -> None:
+    start(postgresql_db)
+    ((plan,),) = postgresql_db.execute(
         'INSERT INTO images SELECT gen_random_uuid(), 1, 1, 1, n '
         'FROM generate_series(1, 10000) AS n',
         'ANALYZE images',
@@ -74,32 +75,31 @@ def test_pages_have_an_index(postgresql: PostgreSQL) -> None:
     assert 'Sort' not in plan
 
 
-def test_other_version_stops_the_start(database: Database) -> None:
-    start(database)
-    database.execute(f'UPDATE asgilook_schema SET version = {schema.VERSION + 1}')
+def test_other_version_stops_the_start(db: Database) -> None:
+    start(db)
+    db.execute(f'UPDATE asgilook_schema SET version = {schema.VERSION + 1}')
     with pytest.raises(ConfigError, match=r'version 2 of the tables.* knows version 1'):
-        start(database)
-    assert database.execute('SELECT version FROM asgilook_schema') == [(2,)]
+        start(db)
+    assert db.execute('SELECT version FROM asgilook_schema') == [(2,)]
 
 
-def test_table_of_another_program_stops_the_start(database: Database) -> None:
-    database.execute(
-        'CREATE TABLE images (name text)', "INSERT INTO images VALUES ('x')"
-    )
+def test_table_of_another_program_stops_the_start(db: Database) -> None:
+    db.execute('CREATE TABLE images (name text)', "INSERT INTO images VALUES ('x')")
     with pytest.raises(ConfigError, match=r'images.* already exists'):
-        start(database)
-    assert database.execute('SELECT * FROM images') == [('x',)]
+        start(db)
+    assert db.execute('SELECT * FROM images') == [('x',)]
     names = {
-        PostgreSQL: "SELECT tablename FROM pg_tables WHERE schemaname = 'public'",
+        PostgreSQL: 'SELECT tablename FROM pg_tables '
+        'WHERE schemaname = current_schema()',
         SQLite: "SELECT name FROM sqlite_master WHERE type = 'table'",
     }
-    assert database.execute(names[type(database)]) == [('images',)]
+    assert db.execute(names[type(db)]) == [('images',)]
 
 
-def test_processes_that_start_at_once(database: Database) -> None:
+def test_processes_that_start_at_once(db: Database) -> None:
     processes = [
         subprocess.Popen(
-            [sys.executable, '-c', START, database.url],
+            [sys.executable, '-c', START, db.url],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -115,4 +115,4 @@ def test_processes_that_start_at_once(database: Database) -> None:
         process.stdin.flush()
     answers = [process.communicate(timeout=30)[0] for process in processes]
     assert answers == ['[] True\n'] * 4
-    assert database.execute('SELECT version FROM asgilook_schema') == [(1,)]
+    assert db.execute('SELECT version FROM asgilook_schema') == [(1,)]
