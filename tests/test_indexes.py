@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from asgilook.database import DatabaseIndex
 
+from asgilook.database import DatabaseIndex
 from asgilook.errors import ImageNotFound, InvalidRequest
 from asgilook.folder_index import FolderIndex
 from asgilook.folder_storage import FolderStorage

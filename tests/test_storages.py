@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from asgilook.objects import ObjectStorage
 
 from asgilook.errors import ImageNotFound
 from asgilook.folder_storage import FolderStorage
+from asgilook.objects import ObjectStorage
 from asgilook.storage import Storage
 
 Make = Callable[[], Storage]
