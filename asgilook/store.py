@@ -17,6 +17,7 @@ from .errors import (
     DeadlineExceeded,
     ImageDamaged,
     ImageNotFound,
+    OutcomeUnknown,
     StoredImageDamaged,
 )
 from .image import Image
@@ -170,6 +171,8 @@ class Store:
         image = Image(image_id, size, length, modified_ns)
         try:
             await self._index.add(image)
+        except OutcomeUnknown:
+            raise  # it may be listed after all, and then has to be there
         except BaseException:
             await asyncio.to_thread(self._storage.remove, image_id)
             raise

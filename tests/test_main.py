@@ -138,6 +138,36 @@ def test_folder_that_cannot_be_made_stops_the_start(
     assert runs == []
 
 
+def test_folder_of_a_url_that_cannot_be_made_stops_the_start(
+    runs: list[dict[str, Any]],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:
+    (tmp_path / 'file').touch()
+    url = f'file://{tmp_path}/file/images'
+    monkeypatch.setenv('ASGI_LOOK_STORAGE_URL', url)
+    assert main([]) == 2
+    assert capsys.readouterr().err == (
+        f'asgilook: ASGI_LOOK_STORAGE_URL={url!r}: Not a directory\n'
+    )
+    assert runs == []
+
+
+def test_settings_that_do_not_go_together_stop_the_start(
+    runs: list[dict[str, Any]],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv('ASGI_LOOK_STORAGE_URL', 's3://images')
+    assert main([]) == 2
+    assert capsys.readouterr().err == (
+        "asgilook: ASGI_LOOK_STORAGE_URL='s3://images': "
+        'needs a database too: set ASGI_LOOK_DATABASE_URL\n'
+    )
+    assert runs == []
+
+
 def test_python_dash_m(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
