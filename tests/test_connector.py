@@ -66,7 +66,8 @@ def within(index: DatabaseIndex, scenario: Callable[[], Awaitable[T]]) -> T:
         finally:
             await index.stop()
 
-    return apart(asyncio.run, main())
+    result: T = apart(asyncio.run, main())
+    return result
 
 
 async def alone(request: Coroutine[Any, Any, T]) -> T:

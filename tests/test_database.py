@@ -35,7 +35,8 @@ def within(db: Database, scenario: Callable[[DatabaseIndex], Awaitable[T]]) -> T
         finally:
             await index.stop()
 
-    return apart(asyncio.run, main())
+    result: T = apart(asyncio.run, main())
+    return result
 
 
 def test_image_is_kept_exactly(db: Database) -> None:
