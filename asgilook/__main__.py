@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import copy
+import logging
 import os
 import sys
 from typing import Any
@@ -13,6 +15,7 @@ import uvicorn.config
 
 from . import __version__, backends
 from .config import Config, ConfigError, describe, refusal
+from .index import Index
 from .server import LimitedProtocol
 
 # After SIGTERM: seconds until what is still under way is given up.
@@ -78,13 +81,22 @@ def _workers(value: str) -> int:
 def _check(config: Config) -> None:
     """Fail here in one line, rather than in each of the workers that are to be."""
     backends.make_storage(config)
-    backends.make_index(config)
+    index = backends.make_index(config)
     try:
         os.makedirs(backends.local_folder(config), exist_ok=True)
     except OSError as ex:
         is_path = backends.local_folder(config) == config.storage_path
         name = 'storage_path' if is_path else 'storage_url'
         raise refusal(config, name, ex.strerror or '') from None
+    if config.database_url is not None:
+        asyncio.run(_open(index))
+
+
+async def _open(index: Index) -> None:
+    """Let a database say what is wrong; of one that is down the service will tell."""
+    logging.getLogger('asgilook').addHandler(logging.NullHandler())
+    await index.start()
+    await index.stop()
 
 
 def _serve(args: argparse.Namespace) -> None:
