@@ -53,13 +53,10 @@ class Connector:
 
         Raises `ConfigError` where it is there, but can't be used.
         """
-        self._engine = make_engine(self._url, self._connections)
-        self._up = True
         try:
-            with contextlib.suppress(DatabaseGone):
-                await self._call(schema.prepare)
-        except (SQLAlchemyError, ValueError) as ex:
-            await self.stop()
+            self._engine = make_engine(self._url, self._connections)
+            await self._open()
+        except (SQLAlchemyError, OSError, ValueError) as ex:
             raise ConfigError(
                 f'ASGI_LOOK_DATABASE_URL={redact(self._url)!r}: {reason(ex)}'
             ) from ex
@@ -89,6 +86,15 @@ class Connector:
                 raise StorageFull('No room is left for another image.') from ex
             self._complain(ex)
             raise StorageUnavailable('The database refuses to work now.') from ex
+
+    async def _open(self) -> None:
+        self._up = True
+        try:
+            with contextlib.suppress(DatabaseGone):
+                await self._call(schema.prepare)
+        except BaseException:
+            await self.stop()
+            raise
 
     async def _call(self, work: Work[T]) -> T:
         begun = False

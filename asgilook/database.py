@@ -19,7 +19,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from .batch import Batch
 from .connector import Connector
-from .errors import DatabaseGone, ImageNotFound, InvalidRequest, StorageUnavailable
+from .errors import (
+    DatabaseGone,
+    ImageExists,
+    ImageNotFound,
+    InvalidRequest,
+    StorageUnavailable,
+)
 from .image import Image
 from .index import Page
 from .schema import images
@@ -119,7 +125,7 @@ class DatabaseIndex:
             return found.get(image.image_id) == image
 
         if not await self._database.run(put):
-            raise FileExistsError(f'there is another image {image.image_id}')
+            raise ImageExists('There is another image of this id.')
         self._seen[image.image_id] = image
 
     async def remove(self, image_id: str) -> None:

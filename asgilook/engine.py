@@ -44,7 +44,8 @@ _FULL = ('53100', 'SQLITE_FULL')
 def make_engine(url: str, connections: WeakSet[Any]) -> AsyncEngine:
     """Make an engine that connects at its first use.
 
-    Its connections to a server are added to `connections`.
+    Its connections to a server are added to `connections`. Raises OSError where the
+    file of SQLite can't be written to.
     """
     kind = _sqlite if urlsplit(url).scheme == 'sqlite' else _postgresql
     return kind(url, connections)
@@ -75,7 +76,9 @@ def _postgresql(url: str, connections: WeakSet[Any]) -> AsyncEngine:
 
 
 def _sqlite(url: str, connections: WeakSet[Any]) -> AsyncEngine:
-    target = URL.create('sqlite+aiosqlite', database=unquote(urlsplit(url).path))
+    path = unquote(urlsplit(url).path)
+    open(path, 'ab').close()  # where that fails, aiosqlite leaves a thread behind
+    target = URL.create('sqlite+aiosqlite', database=path)
     engine = _engine(target, connect_args={'timeout': STATEMENT_SECONDS})
 
     @event.listens_for(engine.sync_engine, 'connect')

@@ -22,6 +22,7 @@ from asgilook.app import create_app
 from asgilook.config import Config
 
 from . import backends, samples
+from .databases import Database, PostgreSQL, SQLite
 
 T = TypeVar('T')
 Json = dict[str, Any]
@@ -151,6 +152,25 @@ def postgresql(database: str) -> Iterator[str]:
 def sqlite(tmp_path: Path) -> str:
     """Return the URL of a file for SQLite that is still to be made."""
     return f'sqlite://{tmp_path}/index.db'
+
+
+@pytest.fixture
+def sqlite_db(sqlite: str) -> SQLite:
+    """Return what asks that file past the service."""
+    return SQLite(sqlite)
+
+
+@pytest.fixture
+def postgresql_db(postgresql: str) -> PostgreSQL:
+    """Return what asks that schema past the service."""
+    return PostgreSQL(postgresql)
+
+
+@pytest.fixture(params=['sqlite', 'postgresql'])
+def db(request: pytest.FixtureRequest) -> Database:
+    """Return an empty database of either kind."""
+    found: Database = request.getfixturevalue(f'{request.param}_db')
+    return found
 
 
 @pytest.fixture(scope='session')

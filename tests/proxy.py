@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from typing import Any, Self, TypeVar
 
 T = TypeVar('T')
@@ -19,15 +19,15 @@ class Proxy:
     def __init__(self, port: int) -> None:
         self.port = 0
         self.connections = 0  # that were ever made
+        self.lost = 0  # answers
         self._upstream = port
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever)
         self._writers: set[asyncio.StreamWriter] = set()
         self._pumps: set[asyncio.Task[None]] = set()
         self._flowing = asyncio.Event()
-        self._mark = b''
         self._server: asyncio.Server | None = None
-        self._on_loss: Callable[[], None] = lambda: None
+        self._mark, self._refuse = b'', False
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -57,9 +57,12 @@ class Proxy:
         """Forward what has come meanwhile, and go on."""
         self._run(self._set_flowing(True))
 
-    def lose(self, mark: bytes, on_loss: Callable[[], None] = lambda: None) -> None:
-        """End the connection instead of forwarding the next answer with this in it."""
-        self._mark, self._on_loss = mark, on_loss
+    def lose(self, mark: bytes, *, refuse: bool = False) -> None:
+        """End the connection instead of forwarding the next answer with this in it.
+
+        After that, new connections are refused if asked to.
+        """
+        self._mark, self._refuse = mark, refuse
 
     def _run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(10)
@@ -77,14 +80,13 @@ class Proxy:
     async def _cut(self) -> None:
         assert self._server
         self._server.close()
-        for writer in self._writers:
+        for writer in list(self._writers):
             writer.transport.abort()
 
     async def _end(self) -> None:
         self._flowing.set()
         await self._cut()
-        while self._pumps:
-            await asyncio.wait(self._pumps)
+        await asyncio.gather(*self._pumps)
 
     async def _accept(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
@@ -112,9 +114,10 @@ class Proxy:
                 await self._flowing.wait()
                 if is_answer and self._mark and self._mark in data:
                     self._mark = b''
-                    self._on_loss()
-                    writer.transport.abort()
+                    self.lost += 1
+                    if self._refuse:
+                        await self._cut()
                     break
                 writer.write(data)
-        writer.close()
+        writer.transport.abort()
         self._writers.discard(writer)
