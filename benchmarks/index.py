@@ -1,0 +1,191 @@
+"""What an index of many images costs: pages of the list, an insert, a look-up.
+
+Run it as `python -m benchmarks.index [ROWS ...]`. It makes a file for SQLite, and a
+database of its own on the PostgreSQL that `TEST_DATABASE_URL` names, and removes both.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import os
+import random
+import sqlite3
+import statistics
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Protocol
+from urllib.parse import urlsplit, urlunsplit
+
+import asyncpg
+
+from asgilook.database import DatabaseIndex
+from asgilook.image import Image
+
+SERVER = os.environ.get(
+    'TEST_DATABASE_URL', 'postgresql://postgres:postgres@127.0.0.1/postgres'
+)
+PAGE = 100
+REPEATS = 300
+
+# Of the first image, and from each to the next.
+FIRST, STEP = 1_700_000_000_000_000_000, 10**6
+
+COLUMNS = ('first page', 'page after', 'insert', 'look-up', '1000 images')
+
+
+class Database(Protocol):
+    name: str
+    url: str
+
+    async def fill(self, start: int, stop: int) -> None:
+        """Make the rows from `start` up to `stop`, with random ids."""
+
+    async def size(self) -> int:
+        """Return the bytes of table and indexes."""
+
+
+class SQLite:
+    name = 'SQLite'
+
+    def __init__(self, folder: str) -> None:
+        self._path = f'{folder}/index.db'
+        self.url = f'sqlite://{self._path}'
+
+    async def fill(self, start: int, stop: int) -> None:
+        with contextlib.closing(sqlite3.connect(self._path)) as connection:
+            rows = (
+                (
+                    image_id(number).replace('-', ''),
+                    4000,
+                    3000,
+                    2_300_000,
+                    FIRST + STEP * number,
+                )
+                for number in range(start, stop)
+            )
+            connection.executemany('INSERT INTO images VALUES (?, ?, ?, ?, ?)', rows)
+            connection.commit()
+            connection.execute('PRAGMA wal_checkpoint(TRUNCATE)')
+
+    async def size(self) -> int:
+        return os.path.getsize(self._path)  # noqa: ASYNC240
+
+
+class PostgreSQL:
+    name = 'PostgreSQL'
+
+    def __init__(self, url: str, connection: asyncpg.Connection) -> None:
+        self.url = url
+        self._connection = connection
+
+    async def fill(self, start: int, stop: int) -> None:
+        await self._connection.execute(
+            'INSERT INTO images '
+            f'SELECT md5(n::text)::uuid, 4000, 3000, 2300000, {FIRST} + {STEP} * n '
+            f'FROM generate_series({start}, {stop - 1}::bigint) AS n'
+        )
+        await self._connection.execute('VACUUM ANALYZE images')
+        await self._connection.execute('CHECKPOINT')
+
+    async def size(self) -> int:
+        query = "SELECT pg_total_relation_size('images')"
+        return int(await self._connection.fetchval(query))
+
+
+@contextlib.asynccontextmanager
+async def sqlite() -> AsyncIterator[Database]:
+    with tempfile.TemporaryDirectory() as folder:
+        yield SQLite(folder)
+
+
+@contextlib.asynccontextmanager
+async def postgresql() -> AsyncIterator[Database]:
+    name = f'asgilook_benchmark_{uuid.uuid4().hex}'
+    server = await asyncpg.connect(SERVER)
+    await server.execute(f'CREATE DATABASE {name}')
+    try:
+        url = urlunsplit(urlsplit(SERVER)._replace(path=f'/{name}'))
+        connection = await asyncpg.connect(url)
+        try:
+            yield PostgreSQL(url, connection)
+        finally:
+            await connection.close()
+    finally:
+        await server.execute(f'DROP DATABASE {name} WITH (FORCE)')
+        await server.close()
+
+
+async def milliseconds(action: Callable[[], Awaitable[object]]) -> float:
+    times = []
+    for _ in range(REPEATS):
+        start = time.perf_counter()
+        await action()
+        times.append(time.perf_counter() - start)
+    return statistics.median(times) * 1000
+
+
+async def measure(index: DatabaseIndex, rows: int) -> list[float]:
+    """Look for images all over the table, and for pages from the middle of it."""
+
+    def anywhere() -> str:
+        return image_id(random.randrange(rows))
+
+    def middle() -> str:
+        return image_id(rows // 2 + random.randrange(-rows // 10, rows // 10))
+
+    def fresh() -> Image:
+        return Image(str(uuid.uuid4()), (4000, 3000), 2_300_000, time.time_ns())
+
+    return [
+        await milliseconds(lambda: index.page(PAGE)),
+        await milliseconds(lambda: index.page(PAGE, middle())),
+        await milliseconds(lambda: index.add(fresh())),
+        await milliseconds(lambda: index.get(anywhere())),
+        await milliseconds(lambda: index.page(1000)),
+    ]
+
+
+def image_id(number: int) -> str:
+    """Make an id that looks random, as those of uploads do."""
+    return str(uuid.UUID(hashlib.md5(str(number).encode()).hexdigest()))
+
+
+async def compare(database: Database, counts: list[int]) -> None:
+    index = DatabaseIndex(database.url)
+    await index.start()
+    filled, least = 0, list[float]()
+    for count in counts:
+        await database.fill(filled, count)
+        filled = count
+        size = await database.size()
+        times = await measure(index, count)
+        least = least or times
+        cells = (
+            f'{ms:6.2f} ({ms / base:.1f})'
+            for ms, base in zip(times, least, strict=True)
+        )
+        print(
+            f'{database.name:10} {count:8}  ' + '  '.join(f'{c:>13}' for c in cells),
+            f'{size / count:6.0f}',
+            flush=True,
+        )
+    await index.stop()
+
+
+async def main() -> None:
+    counts = [int(value) for value in sys.argv[1:]] or [1000, 100_000, 1_000_000]
+    print(f'Milliseconds (times those of {counts[0]} rows); a page has {PAGE} images')
+    titles = '  '.join(f'{title:>13}' for title in COLUMNS)
+    print(f'{"":10} {"rows":>8}  {titles}  bytes a row')
+    for make in (sqlite, postgresql):
+        async with make() as database:
+            await compare(database, counts)
+
+
+if __name__ == '__main__':
+    asyncio.run(main())
