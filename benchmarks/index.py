@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from typing import Protocol
 from urllib.parse import urlsplit, urlunsplit
 
@@ -42,11 +42,14 @@ class Database(Protocol):
     name: str
     url: str
 
-    async def fill(self, start: int, stop: int) -> None:
-        """Make the rows from `start` up to `stop`, with random ids."""
+    async def fill(self, count: int) -> None:
+        """Make so many rows."""
 
     async def size(self) -> int:
         """Return the bytes of table and indexes."""
+
+
+Making = contextlib.AbstractAsyncContextManager[Database]
 
 
 class SQLite:
@@ -56,7 +59,7 @@ class SQLite:
         self._path = f'{folder}/index.db'
         self.url = f'sqlite://{self._path}'
 
-    async def fill(self, start: int, stop: int) -> None:
+    async def fill(self, count: int) -> None:
         with contextlib.closing(sqlite3.connect(self._path)) as connection:
             rows = (
                 (
@@ -66,7 +69,7 @@ class SQLite:
                     2_300_000,
                     FIRST + STEP * number,
                 )
-                for number in range(start, stop)
+                for number in range(count)
             )
             connection.executemany('INSERT INTO images VALUES (?, ?, ?, ?, ?)', rows)
             connection.commit()
@@ -83,14 +86,13 @@ class PostgreSQL:
         self.url = url
         self._connection = connection
 
-    async def fill(self, start: int, stop: int) -> None:
+    async def fill(self, count: int) -> None:
         await self._connection.execute(
             'INSERT INTO images '
             f'SELECT md5(n::text)::uuid, 4000, 3000, 2300000, {FIRST} + {STEP} * n '
-            f'FROM generate_series({start}, {stop - 1}::bigint) AS n'
+            f'FROM generate_series(0, {count - 1}::bigint) AS n'
         )
         await self._connection.execute('VACUUM ANALYZE images')
-        await self._connection.execute('CHECKPOINT')
 
     async def size(self) -> int:
         query = "SELECT pg_total_relation_size('images')"
@@ -120,16 +122,7 @@ async def postgresql() -> AsyncIterator[Database]:
         await server.close()
 
 
-async def milliseconds(action: Callable[[], Awaitable[object]]) -> float:
-    times = []
-    for _ in range(REPEATS):
-        start = time.perf_counter()
-        await action()
-        times.append(time.perf_counter() - start)
-    return statistics.median(times) * 1000
-
-
-async def measure(index: DatabaseIndex, rows: int) -> list[float]:
+def actions(index: DatabaseIndex, rows: int) -> list[Callable[[], Awaitable[object]]]:
     """Look for images all over the table, and for pages from the middle of it."""
 
     def anywhere() -> str:
@@ -142,12 +135,23 @@ async def measure(index: DatabaseIndex, rows: int) -> list[float]:
         return Image(str(uuid.uuid4()), (4000, 3000), 2_300_000, time.time_ns())
 
     return [
-        await milliseconds(lambda: index.page(PAGE)),
-        await milliseconds(lambda: index.page(PAGE, middle())),
-        await milliseconds(lambda: index.add(fresh())),
-        await milliseconds(lambda: index.get(anywhere())),
-        await milliseconds(lambda: index.page(1000)),
+        lambda: index.page(PAGE),
+        lambda: index.page(PAGE, middle()),
+        lambda: index.add(fresh()),
+        lambda: index.get(anywhere()),
+        lambda: index.page(1000),
     ]
+
+
+async def take_turns(rivals: Iterable[Callable[[], Awaitable[object]]]) -> list[float]:
+    """Return the median of each in milliseconds: whatever disturbs, disturbs all."""
+    times: dict[Callable[[], Awaitable[object]], list[float]] = {r: [] for r in rivals}
+    for _ in range(REPEATS):
+        for action, taken in times.items():
+            start = time.perf_counter()
+            await action()
+            taken.append(time.perf_counter() - start)
+    return [statistics.median(taken) * 1000 for taken in times.values()]
 
 
 def image_id(number: int) -> str:
@@ -155,36 +159,34 @@ def image_id(number: int) -> str:
     return str(uuid.UUID(hashlib.md5(str(number).encode()).hexdigest()))
 
 
-async def compare(database: Database, counts: list[int]) -> None:
-    index = DatabaseIndex(database.url)
-    await index.start()
-    filled, least = 0, list[float]()
-    for count in counts:
-        await database.fill(filled, count)
-        filled = count
-        size = await database.size()
-        times = await measure(index, count)
-        least = least or times
+async def compare(make: Callable[[], Making], counts: list[int]) -> None:
+    async with contextlib.AsyncExitStack() as stack:
+        sizes, rivals = [], []
+        for count in counts:
+            database = await stack.enter_async_context(make())
+            index = DatabaseIndex(database.url)
+            await index.start()
+            stack.push_async_callback(index.stop)
+            await database.fill(count)
+            sizes.append(await database.size())
+            rivals.append(actions(index, count))
+        columns = [await take_turns(column) for column in zip(*rivals, strict=True)]
+    for row, count in enumerate(counts):
         cells = (
-            f'{ms:6.2f} ({ms / base:.1f})'
-            for ms, base in zip(times, least, strict=True)
+            f'{times[row]:6.2f} ({times[row] / times[0]:.1f})' for times in columns
         )
         print(
-            f'{database.name:10} {count:8}  ' + '  '.join(f'{c:>13}' for c in cells),
-            f'{size / count:6.0f}',
-            flush=True,
+            f'{database.name:10} {count:8}', *(f'{cell:>14}' for cell in cells), end=''
         )
-    await index.stop()
+        print(f'{sizes[row] / count:10.0f}')
 
 
 async def main() -> None:
     counts = [int(value) for value in sys.argv[1:]] or [1000, 100_000, 1_000_000]
     print(f'Milliseconds (times those of {counts[0]} rows); a page has {PAGE} images')
-    titles = '  '.join(f'{title:>13}' for title in COLUMNS)
-    print(f'{"":10} {"rows":>8}  {titles}  bytes a row')
+    print(f'{"":10} {"rows":>8}', *(f'{name:>14}' for name in COLUMNS), ' bytes/row')
     for make in (sqlite, postgresql):
-        async with make() as database:
-            await compare(database, counts)
+        await compare(make, counts)
 
 
 if __name__ == '__main__':
