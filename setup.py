@@ -19,6 +19,7 @@ REQUIREMENTS = [
     'msgpack>=1.0',
     'Pillow>=12.0',
     'prometheus-client>=0.23',
+    'tqdm>=4.66',
     'uvicorn>=0.34',
     'uvloop>=0.19',
 ]
@@ -48,6 +49,7 @@ DEV = [
     'types-aiofiles',
     'types-cachetools',
     'types-setuptools',
+    'types-tqdm',
 ]
 
 setup(

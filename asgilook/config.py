@@ -19,7 +19,7 @@ _UNITS = {None: 1, 'KiB': 1024, 'MiB': 1024**2, 'GiB': 1024**3}
 
 
 class ConfigError(ValueError):
-    """A setting can't be used; the message names the variable and its value."""
+    """A setting or argument can't be used; the message names it and its value."""
 
 
 def _text(value: str) -> str:
