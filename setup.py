@@ -19,12 +19,24 @@ REQUIREMENTS = [
     'msgpack>=1.0',
     'Pillow>=12.0',
     'prometheus-client>=0.23',
+    'tqdm>=4.66',
     'uvicorn>=0.34',
     'uvloop>=0.19',
 ]
 
+DATABASE = [
+    'aiosqlite>=0.20',
+    'asyncpg>=0.30',
+    'sqlalchemy[asyncio]>=2.1',
+]
+
+S3 = ['obstore>=0.12']
+
 TEST = [
+    *DATABASE,
+    *S3,
     'birdisle>=0.2.2',
+    'moto[server]>=5.0',
     'playwright>=1.49',
     'pytest>=8.0',
     'pytest-cov>=6.0',
@@ -48,6 +60,7 @@ DEV = [
     'types-aiofiles',
     'types-cachetools',
     'types-setuptools',
+    'types-tqdm',
 ]
 
 setup(
@@ -77,6 +90,12 @@ setup(
     package_data={'asgilook': ['openapi.json', 'py.typed', 'static/*']},
     python_requires='>=3.11',
     install_requires=REQUIREMENTS,
-    extras_require={'test': TEST, 'dev': DEV + TEST, 'benchmark': BENCHMARK},
+    extras_require={
+        'benchmark': BENCHMARK,
+        'database': DATABASE,
+        'dev': DEV + TEST,
+        's3': S3,
+        'test': TEST,
+    },
     entry_points={'console_scripts': ['asgilook = asgilook.__main__:main']},
 )
