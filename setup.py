@@ -19,6 +19,7 @@ REQUIREMENTS = [
     'msgpack>=1.0',
     'Pillow>=12.0',
     'prometheus-client>=0.23',
+    'tqdm>=4.66',
     'uvicorn>=0.34',
     'uvloop>=0.19',
 ]
@@ -29,7 +30,7 @@ DATABASE = [
     'sqlalchemy[asyncio]>=2.1',
 ]
 
-S3 = ['obstore>=0.8']
+S3 = ['obstore>=0.12']
 
 TEST = [
     *DATABASE,
@@ -59,6 +60,7 @@ DEV = [
     'types-aiofiles',
     'types-cachetools',
     'types-setuptools',
+    'types-tqdm',
 ]
 
 setup(

@@ -18,7 +18,7 @@ DEFAULT_STORAGE_PATH = '/tmp/asgilook'  # noqa: S108 (the tutorial's; warned abo
 
 
 class ConfigError(ValueError):
-    """A setting can't be used; the message names the variable and its value."""
+    """A setting or argument can't be used; the message names it and its value."""
 
 
 async def create_redis_pool(address: str | None) -> Any:

@@ -12,6 +12,8 @@ import uvicorn
 import asgilook
 from asgilook.__main__ import main
 
+Captured = pytest.CaptureFixture[str]
+
 
 @pytest.fixture
 def runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[dict[str, Any]]:
@@ -166,6 +168,31 @@ def test_settings_that_do_not_go_together_stop_the_start(
         'needs a database too: set ASGI_LOOK_DATABASE_URL\n'
     )
     assert runs == []
+
+
+def test_import(runs: list[dict[str, Any]], capsys: Captured, tmp_path: Path) -> None:
+    assert main(['import', str(tmp_path / 'none')]) == 2
+    assert capsys.readouterr().err == (
+        f'asgilook: {tmp_path}/none: No such file or directory\n'
+    )
+
+
+def test_interrupt(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def interrupted(*args: Any, **kwargs: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setenv('ASGI_LOOK_STORAGE_PATH', str(tmp_path / 'images'))
+    monkeypatch.setattr(uvicorn, 'run', interrupted)
+    assert main([]) == 130
+
+
+@pytest.mark.parametrize('command', ['serve', 'config', 'healthcheck', 'import'])
+def test_help(capsys: Captured, command: str) -> None:
+    for argv in (['--help'], ['-h'], [command, '--help']):
+        with pytest.raises(SystemExit) as raised:
+            main(argv)
+        assert raised.value.code == 0
+        assert command in capsys.readouterr().out
 
 
 def test_python_dash_m(
