@@ -23,8 +23,12 @@ REQUIREMENTS = [
     'uvloop>=0.19',
 ]
 
+REDIS = ['redis>=8.0']
+
 TEST = [
+    *REDIS,
     'birdisle>=0.2.2',
+    'fakeredis>=2.40',
     'playwright>=1.49',
     'pytest>=8.0',
     'pytest-cov>=6.0',
@@ -77,6 +81,11 @@ setup(
     package_data={'asgilook': ['openapi.json', 'py.typed', 'static/*']},
     python_requires='>=3.11',
     install_requires=REQUIREMENTS,
-    extras_require={'test': TEST, 'dev': DEV + TEST, 'benchmark': BENCHMARK},
+    extras_require={
+        'redis': REDIS,
+        'test': TEST,
+        'dev': DEV + TEST,
+        'benchmark': BENCHMARK,
+    },
     entry_points={'console_scripts': ['asgilook = asgilook.__main__:main']},
 )

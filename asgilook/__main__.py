@@ -13,6 +13,7 @@ import uvicorn.config
 
 from . import __version__
 from .config import Config, ConfigError, describe
+from .redis_library import create_driver
 from .server import LimitedProtocol
 
 # After SIGTERM: seconds until what is still under way is given up.
@@ -29,6 +30,7 @@ def main(argv: list[str] | None = None) -> int:
         config = Config()
         if args.command == 'serve':
             _make_folder(config.storage_path)
+            create_driver(config)  # fails here where its library is missing
     except ConfigError as ex:
         print(f'asgilook: {ex}', file=sys.stderr)
         return 2

@@ -12,6 +12,8 @@ from urllib.parse import urlsplit
 
 import aioredis
 
+from . import redis_url
+
 ENV_PREFIX = 'ASGI_LOOK_'
 DEFAULT_STORAGE_PATH = '/tmp/asgilook'  # noqa: S108 (the tutorial's; warned about)
 
@@ -33,9 +35,15 @@ def _optional_text(value: str) -> str | None:
 def _redis_url(value: str) -> str | None:
     if value.lower() == 'none':
         return None
+    if redis_url.is_many(value):
+        redis_url.parse(value)  # raises ValueError for what it can't be
+        return value
     parts = urlsplit(value)
     if parts.scheme not in ('redis', 'rediss', 'unix'):
-        raise ValueError('must be redis://, rediss:// or unix://, or none')
+        raise ValueError(
+            'must be redis://, rediss://, unix://, redis+sentinel://, '
+            'redis+cluster:// or none'
+        )
     _ = parts.port  # raises ValueError where it is no port
     return value
 
@@ -118,7 +126,9 @@ class Config:
 
     storage_path: str = _setting(DEFAULT_STORAGE_PATH, _text, 'folder of the images')
     redis_host: str | None = _setting(
-        'redis://localhost', _redis_url, 'Redis URL; `none` for no Redis'
+        'redis://localhost',
+        _redis_url,
+        'Redis URL, also of Sentinels or of a Cluster; `none` for no Redis',
     )
     min_thumb_size: int = _setting(
         '64', _integer(1), 'pixels of the shorter side of the smallest thumbnail'
@@ -169,6 +179,8 @@ class Config:
         for field in settings():
             setattr(self, field.name, _read(field, environ))
         self.create_redis_pool: Callable[[Any], Awaitable[Any]] = create_redis_pool
+        # Makes a client of redis.asyncio from a URL, and is then used instead.
+        self.redis_from_url: Callable[[str], Any] | None = None
         self.uuid_generator: Callable[[], uuid.UUID] = uuid.uuid4
 
 
@@ -197,7 +209,7 @@ def describe(config: Config) -> str:
 
 def redact(url: str) -> str:
     """Hide the password of a URL, so that it can be logged."""
-    url = re.sub(r'(?<=://)([^/?#]*?):[^/?#]*@', r'\1:***@', url)
+    url = re.sub(r'(?<=://)([^/?#@:]*):.*@', r'\1:***@', url)
     return re.sub(r'(?<=[?&]password=)[^&]*', '***', url)
 
 
