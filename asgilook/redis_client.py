@@ -35,6 +35,8 @@ class Redis:
         self._timeout = timeout
         self._none = False
         self._down = False
+        # Of the connections: many commands may fail by one fault, which counts once.
+        self._generation = 0
         self._retry_at = 0.0
         self._log_at = 0.0
 
@@ -72,6 +74,7 @@ class Redis:
             if time.monotonic() < self._retry_at:
                 return None
             self._retry_at = time.monotonic() + RETRY_SECONDS
+        generation = self._generation
         try:
             async with asyncio.timeout(self._timeout):
                 self._none = not await self._driver.connect()
@@ -80,9 +83,10 @@ class Redis:
             self._refused(ex)
             return None
         except Exception as ex:  # clients fail in many ways, even AssertionError
-            await self._lost(ex)
+            if generation == self._generation:
+                await self._lost(ex)
             return None
-        if self._down:
+        if self._down and generation == self._generation:
             self._down = False
             log.warning('Redis is back')
         return result
@@ -94,6 +98,7 @@ class Redis:
             log.warning('Redis refused a command: %s', ex)
 
     async def _lost(self, ex: Exception) -> None:
+        self._generation += 1
         self._retry_at = time.monotonic() + RETRY_SECONDS
         if not self._down:
             self._down = True
