@@ -65,8 +65,20 @@ class _MasterPool(SentinelConnectionPool):
         await asyncio.gather(super().aclose(), *(each.aclose() for each in sentinels))
 
 
+class _Cluster(RedisCluster):
+    """A client that closes all of its connections, also those after a fault.
+
+    With one connection lost, redis-py takes the others for closed as well.
+    """
+
+    async def aclose(self) -> None:
+        await super().aclose()
+        await self.nodes_manager.aclose()
+        await self.nodes_manager.aclose('startup_nodes')
+
+
 def _cluster(servers: Servers, share: float) -> Any:
-    return RedisCluster(
+    return _Cluster(
         startup_nodes=[ClusterNode(host, port) for host, port in servers.nodes],
         username=servers.username,
         password=servers.password,

@@ -12,6 +12,11 @@ from .servers import HOST, Process, RedisServer, free_port, require
 SERVICE = 'thumbs'
 
 
+def clients(server: RedisServer) -> int:
+    """Count the connections, this one among them."""
+    return int(server.command('CLIENT LIST').count('\n'))
+
+
 class Replica(RedisServer):
     """A copy of another server, once it has its data."""
 

@@ -207,6 +207,37 @@ def test_hanging_command_closes_its_connections(
     assert redis.keys() == set()
 
 
+def test_fault_counts_once_however_many_commands_it_hits(clock: Clock) -> None:
+    """Thousands of late failures must not each close what was opened since."""
+    cleared: list[int] = []
+    answers: list[asyncio.Future[bytes]] = []
+
+    class Pool:
+        def __init__(self) -> None:
+            self.connection = self
+
+        async def getrange(self, *args: Any) -> bytes:
+            answers.append(asyncio.get_running_loop().create_future())
+            return await answers[-1]
+
+        async def clear(self) -> None:
+            cleared.append(len(cleared))
+
+    async def main() -> None:
+        client = Redis(AioredisDriver(answering(Pool()), None), 10)
+        asked = [asyncio.create_task(client.get('key', 9)) for _ in range(9)]
+        await until(lambda: len(answers) == 9)
+        for answer in answers[:8]:
+            answer.set_exception(ConnectionResetError())
+        answers[8].set_result(b'late')
+        assert await asyncio.gather(*asked) == [None] * 8 + [b'late']
+        assert len(cleared) == 1
+        assert await client.get('key', 9) is None
+        assert len(answers) == 9  # it is down, whatever came late
+
+    asyncio.run(main())
+
+
 def test_state(connector: Connector, redis: RedisServer, clock: Clock) -> None:
     async def main() -> None:
         client = Redis(AioredisDriver(connector, redis.address), 10)

@@ -16,8 +16,9 @@ from asgilook.config import create_redis_pool
 from asgilook.redis_client import Redis
 from asgilook.redis_driver import Driver, Subscription
 from asgilook.redispy_clients import create_client
-from asgilook.redispy_driver import CONNECTIONS, RedisPyDriver
+from asgilook.redispy_driver import CONNECTIONS, RedisPyDriver, RedisPySubscription
 
+from .redis_servers import clients
 from .servers import RedisServer, paused, until
 
 # What makes a driver, by its library: redis-py as the service makes its clients, and
@@ -49,11 +50,6 @@ def connected(driver: Driver, scenario: Callable[[], Awaitable[None]]) -> None:
             await driver.disconnect()
 
     asyncio.run(main())
-
-
-def clients(server: RedisServer) -> int:
-    """Count the connections, this one among them."""
-    return int(server.command('CLIENT LIST').count('\n'))
 
 
 def test_values(driver: Driver, server: RedisServer) -> None:
@@ -163,8 +159,6 @@ def test_messages(driver: Driver, server: RedisServer) -> None:
 def test_connection_that_is_lost_ends_the_messages(
     driver: Driver, server: RedisServer
 ) -> None:
-    """Also where redis-py would subscribe once more: some may be lost between."""
-
     async def scenario() -> None:
         subscription = await driver.subscribe('channel')
         server.command('CLIENT KILL TYPE pubsub')
@@ -176,6 +170,21 @@ def test_connection_that_is_lost_ends_the_messages(
         await subscription.close()
 
     connected(driver, scenario)
+
+
+def test_subscribing_once_more_ends_the_messages(server: RedisServer) -> None:
+    """What redis-py does without a word: messages may have been lost between."""
+
+    async def main() -> None:
+        client = redis.asyncio.from_url(server.url)
+        async with client, client.pubsub() as pubsub:
+            await pubsub.subscribe('channel')
+            await pubsub.get_message(timeout=None)
+            await pubsub.connection.disconnect()
+            with pytest.raises(ConnectionResetError, match='once more'):
+                await anext(RedisPySubscription(pubsub).messages())
+
+    asyncio.run(main())
 
 
 def test_channel_that_is_forbidden(driver: Driver, server: RedisServer) -> None:

@@ -7,10 +7,13 @@ import socket
 from pathlib import Path
 from typing import Any
 
+from asgilook.config import Config
+from asgilook.redis_client import Redis
+from asgilook.redis_library import create_driver
 from asgilook.redispy_clients import create_client
 from asgilook.relay import CHANNEL
 
-from .redis_servers import behind_sentinels, cluster, fail_over
+from .redis_servers import behind_sentinels, clients, cluster, fail_over
 from .servers import HOST, RedisServer, Server, until
 from .test_events import Subscriber
 
@@ -120,3 +123,24 @@ def test_cluster(tmp_path: Path, photo: bytes) -> None:
                 assert server.ask('DELETE', path, **BEARER).status == 204
             assert [node.keys for node in nodes] == [[], [], []]
             assert 'Redis' not in server.log
+
+
+def test_cluster_that_lacks_a_node(tmp_path: Path) -> None:
+    config = Config({})
+    config.redis_timeout = 2
+
+    async def use(*nodes: RedisServer) -> None:
+        client = Redis(create_driver(config), config.redis_timeout)
+        await client.start()
+        keys = [f'key{number}' for number in range(50)]
+        await asyncio.gather(*(client.set(key, b'value', 60) for key in keys))
+        assert await client.state() == 'up'
+        nodes[0].kill()
+        found = await asyncio.gather(*(client.get(key, 9) for key in keys))
+        assert None in found
+        assert await client.state() == 'down'
+        await client.stop()
+
+    with cluster(tmp_path) as (nodes, config.redis_host):
+        asyncio.run(use(*nodes))
+        until(lambda: [clients(node) for node in nodes[1:]] == [1, 1])
