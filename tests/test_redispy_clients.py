@@ -39,7 +39,7 @@ def check_events(server: Server, photo: bytes) -> None:
     image = server.upload(photo, **BEARER)
     for subscriber in subscribers:
         subscriber.at(image['id'])
-        assert 'reload' not in str(subscriber.lines)
+        assert 'reload' not in str(subscriber.lines), server.log
 
 
 def check_hits(folder: Path, server: Server, photo: bytes, url: str) -> list[str]:
