@@ -19,6 +19,7 @@ REQUIREMENTS = [
     'msgpack>=1.0',
     'Pillow>=12.0',
     'prometheus-client>=0.23',
+    'tqdm>=4.66',
     'uvicorn>=0.34',
     'uvloop>=0.19',
 ]
@@ -26,10 +27,21 @@ REQUIREMENTS = [
 # An older one lets a subscription end where its socket's timeout does.
 REDIS = ['redis>=8.1']
 
+DATABASE = [
+    'aiosqlite>=0.20',
+    'asyncpg>=0.30',
+    'sqlalchemy[asyncio]>=2.1',
+]
+
+S3 = ['obstore>=0.12']
+
 TEST = [
+    *DATABASE,
     *REDIS,
+    *S3,
     'birdisle>=0.2.2',
     'fakeredis>=2.40',
+    'moto[server]>=5.0',
     'playwright>=1.49',
     'pytest>=8.0',
     'pytest-cov>=6.0',
@@ -53,6 +65,7 @@ DEV = [
     'types-aiofiles',
     'types-cachetools',
     'types-setuptools',
+    'types-tqdm',
 ]
 
 setup(
@@ -83,10 +96,12 @@ setup(
     python_requires='>=3.11',
     install_requires=REQUIREMENTS,
     extras_require={
-        'redis': REDIS,
-        'test': TEST,
-        'dev': DEV + TEST,
         'benchmark': BENCHMARK,
+        'database': DATABASE,
+        'dev': DEV + TEST,
+        'redis': REDIS,
+        's3': S3,
+        'test': TEST,
     },
     entry_points={'console_scripts': ['asgilook = asgilook.__main__:main']},
 )

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import copy
+import logging
 import os
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import uvicorn
 import uvicorn.config
 
-from . import __version__
-from .config import Config, ConfigError, describe
+from . import __version__, backends, healthcheck
+from .config import Config, ConfigError, describe, refusal
+from .index import Index
 from .redis_library import create_driver
 from .server import LimitedProtocol
 
@@ -22,23 +26,36 @@ GRACEFUL_SHUTDOWN = 10
 # Longer than the 60 s of the proxies in front: who closes first may lose a request.
 KEEP_ALIVE = 65
 
+_OWN_OPTIONS = ('-h', '--help', '--version')
+
+_IMPORT = """
+Take in every picture of a folder, as if each had been uploaded, with the same limits.
+The id of an image is made from the bytes of its file: what is there already, equal
+files too, is passed over, so that a run that was cut off is gone on with by running
+it again. What was deleted comes back. Hidden files are left out, and links to folders
+are not followed. Files that are refused are told on standard error, each with its
+reason. Exit codes: 0 all are there, 1 some are not, 130 stopped by Ctrl-C.
+"""
+
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; return its exit code."""
-    args = _parser().parse_args(argv)
+    args = _parser().parse_args(_complete(sys.argv[1:] if argv is None else argv))
     try:
-        config = Config()
-        if args.command == 'serve':
-            _make_folder(config.storage_path)
-            create_driver(config)  # fails here where its library is missing
+        code: int = args.run(args)
     except ConfigError as ex:
         print(f'asgilook: {ex}', file=sys.stderr)
         return 2
-    if args.command == 'config':
-        print(describe(config))
-    else:
-        _serve(args)
-    return 0
+    except KeyboardInterrupt:
+        return 130
+    return code
+
+
+def _complete(argv: list[str]) -> list[str]:
+    """Serve where no command is named, as in `python -m asgilook --port 8001`."""
+    if not argv or (argv[0].startswith('-') and argv[0] not in _OWN_OPTIONS):
+        return ['serve', *argv]
+    return argv
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -46,23 +63,44 @@ def _parser() -> argparse.ArgumentParser:
         prog='asgilook',
         description='An image service. Settings come from the environment: '
         'see `asgilook config`.',
-    )
-    parser.add_argument(
-        'command',
-        nargs='?',
-        default='serve',
-        choices=['serve', 'config'],
-        help='serve (the default), or print the settings in force',
-    )
-    parser.add_argument('--host', default='127.0.0.1', help='default: %(default)s')
-    parser.add_argument(
-        '--port', type=_port, default=8000, help='default: %(default)s; 0: any free one'
-    )
-    parser.add_argument(
-        '--workers', type=_workers, default=1, help='processes; default: %(default)s'
+        epilog='Without a command it serves: `asgilook --port 8001`. '
+        'Exit codes: 0 all is well, 1 something is not, 2 wrong usage or settings.',
     )
     parser.add_argument('--version', action='version', version=__version__)
+    commands = parser.add_subparsers(metavar='COMMAND', required=True)
+    _add_serve(commands)
+    _add(commands, 'config', _config, 'print the settings in force')
+    check = _add(
+        commands, 'healthcheck', _healthcheck, 'ask a service whether it is ready'
+    )
+    check.add_argument(
+        '--url', default='http://127.0.0.1:8000', help='default: %(default)s'
+    )
+    importer = _add(commands, 'import', _import, 'take in a folder of pictures')
+    importer.description = _IMPORT
+    importer.add_argument('folder', metavar='FOLDER', help='with all folders below it')
     return parser
+
+
+def _add(
+    commands: Any, name: str, run: Callable[[argparse.Namespace], int], help_: str
+) -> argparse.ArgumentParser:
+    command: argparse.ArgumentParser = commands.add_parser(
+        name, help=help_, description=f'{help_[0].upper()}{help_[1:]}.'
+    )
+    command.set_defaults(run=run)
+    return command
+
+
+def _add_serve(commands: Any) -> None:
+    serve = _add(commands, 'serve', _serve, 'serve images over HTTP (the default)')
+    serve.add_argument('--host', default='127.0.0.1', help='default: %(default)s')
+    serve.add_argument(
+        '--port', type=_port, default=8000, help='default: %(default)s; 0: any free one'
+    )
+    serve.add_argument(
+        '--workers', type=_workers, default=1, help='processes; default: %(default)s'
+    )
 
 
 def _port(value: str) -> int:
@@ -77,15 +115,28 @@ def _workers(value: str) -> int:
     return int(value)
 
 
-def _make_folder(path: str) -> None:
-    """Fail here in one line, rather than in each of the workers that are to be."""
+def _config(args: argparse.Namespace) -> int:
+    print(describe(Config()))
+    return 0
+
+
+def _healthcheck(args: argparse.Namespace) -> int:
     try:
-        os.makedirs(path, exist_ok=True)
-    except OSError as ex:
-        raise ConfigError(f'ASGI_LOOK_STORAGE_PATH={path!r}: {ex.strerror}') from None
+        ready, state = healthcheck.ask(args.url)
+    except ValueError as ex:
+        raise ConfigError(f'--url {args.url!r}: {ex}') from None
+    print(state)
+    return 0 if ready else 1
 
 
-def _serve(args: argparse.Namespace) -> None:
+def _import(args: argparse.Namespace) -> int:
+    from .importer import import_folder  # the supervisor of workers needs no Pillow
+
+    return import_folder(_prepared(Config()), args.folder)
+
+
+def _serve(args: argparse.Namespace) -> int:
+    _prepared(Config())
     uvicorn.run(
         'asgilook.asgi:app',
         host=args.host,
@@ -100,6 +151,30 @@ def _serve(args: argparse.Namespace) -> None:
         access_log=False,
         log_config=_log_config(),
     )
+    return 0
+
+
+def _prepared(config: Config) -> Config:
+    """Fail here in one line, rather than in each of the workers that are to be."""
+    backends.make_storage(config)
+    index = backends.make_index(config)
+    create_driver(config)
+    try:
+        os.makedirs(backends.local_folder(config), exist_ok=True)
+    except OSError as ex:
+        is_path = backends.local_folder(config) == config.storage_path
+        name = 'storage_path' if is_path else 'storage_url'
+        raise refusal(config, name, ex.strerror or '') from None
+    if config.database_url is not None:
+        asyncio.run(_open(index))
+    return config
+
+
+async def _open(index: Index) -> None:
+    """Let a database say what is wrong; of one that is down the service will tell."""
+    logging.getLogger('asgilook').addHandler(logging.NullHandler())
+    await index.start()
+    await index.stop()
 
 
 def _log_config() -> dict[str, Any]:

@@ -10,12 +10,13 @@ from falcon.media import MessagePackHandler
 from .cache import RedisCache
 from .conditional import Conditional
 from .config import Config
+from .converters import CanonicalUUID, PixelSize
 from .cors import cors
 from .errors import add_error_handlers
 from .events import Events, Hub
 from .gallery import add_gallery
 from .health import Health
-from .images import CanonicalUUID, Images, PixelSize, Thumbnails
+from .images import Images, Thumbnails
 from .lifecycle import Draining
 from .metrics import Metrics
 from .openapi import OpenApi
@@ -49,7 +50,7 @@ def create_app(config: Config | None = None) -> Application:
     images = Images(config, store, hub.publish)
     thumbnails = Thumbnails(config, store)
     cache = RedisCache(config)
-    health = Health(config.storage_path, cache.redis_state, draining)
+    health = Health(store.is_usable, store.database_state, cache.redis_state, draining)
 
     app = Application(
         config,

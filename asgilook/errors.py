@@ -67,7 +67,19 @@ class Busy(Unavailable):
 
 
 class StorageUnavailable(Unavailable):
-    """The storage folder is missing, read-only or broken."""
+    """The storage or the index is missing, read-only, broken or out of reach."""
+
+
+class DatabaseGone(StorageUnavailable):
+    """The database can't be reached: not down to what it was asked."""
+
+
+class OutcomeUnknown(DatabaseGone):
+    """The database was lost while it wrote: that may be done, or be done yet."""
+
+
+class ImageExists(StorageUnavailable):
+    """There is another image of this id, which is not replaced."""
 
 
 class DeadlineExceeded(Unavailable):

@@ -44,20 +44,22 @@ class NewFile:
         self._folder = folder
         self._path, self.file = _open_locked(folder)
 
-    def publish(self, name: str) -> os.stat_result:
-        """Give the file its name, for good; return its status.
+    def publish(self, image_id: str, modified_ns: int | None = None) -> tuple[int, int]:
+        """Give the file its name, for good; return its length and `modified_ns`.
 
         The modification time is set here, in full precision: the file system's own
-        clock ticks in milliseconds, too coarse to keep uploads in their order.
+        clock ticks in milliseconds, too coarse to keep uploads in their order. An
+        older file of this name is replaced: where ids come back, the last one counts.
         """
         self.file.flush()
-        now = time.time_ns()
-        os.utime(self.file.fileno(), ns=(now, now))
+        modified = time.time_ns() if modified_ns is None else modified_ns
+        os.utime(self.file.fileno(), ns=(modified, modified))
         os.fsync(self.file.fileno())
-        os.replace(self._path, os.path.join(self._folder, name))
+        os.replace(self._path, os.path.join(self._folder, image_id))
         self._path = ''
         sync_folder(self._folder)
-        return os.fstat(self.file.fileno())
+        status = os.fstat(self.file.fileno())
+        return status.st_size, status.st_mtime_ns
 
     def close(self) -> None:
         """Remove the file unless it was published."""

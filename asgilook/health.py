@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Literal
@@ -20,23 +19,26 @@ State = Literal['up', 'down', 'none']
 # A part that has not answered after so many seconds is down.
 PATIENCE = 0.5
 
-# With less room than this, in bytes, hardly a picture can be stored.
-LEAST_ROOM = 1024 * 1024
-
 
 class Health:
     """`/healthz/live` and `/healthz/ready`.
 
     Args:
-        folder: where the images are.
+        storage: tells whether images can be read and stored; it may block.
+        database: asks the database; where there is none, it isn't mentioned.
         redis: asks Redis, which is reported but never required.
         draining: set once no new work is to be begun.
     """
 
     def __init__(
-        self, folder: str, redis: Callable[[], Awaitable[State]], draining: Draining
+        self,
+        storage: Callable[[], bool],
+        database: Callable[[], Awaitable[State]],
+        redis: Callable[[], Awaitable[State]],
+        draining: Draining,
     ) -> None:
-        self._folder = folder
+        self._is_usable = storage
+        self._database = database
         self._redis = redis
         self._draining = draining
         # Of its own, so that it waits for no upload, and a dead disk holds only it.
@@ -55,24 +57,32 @@ class Health:
         self, req: falcon.asgi.Request, resp: falcon.asgi.Response
     ) -> None:
         """Say what of the service works, and with 503 that it can't go on like that."""
-        storage, redis = await asyncio.gather(
-            _soon(self._storage()), _soon(self._redis())
-        )
+        parts = await self._ask()
         state, detail = 'ready', ''
-        if storage == 'down':
-            state, detail = 'unready', "The storage can't be used now."
+        for part in ('database', 'storage'):
+            if parts.get(part) == 'down':
+                state, detail = 'unready', f"The {part} can't be used now."
         if self._draining.is_draining:
             state, detail = 'draining', 'The service is stopping.'
-        resp.media = {'state': state, 'storage': storage, 'redis': redis}
+        resp.media = {'state': state, **parts}
         resp.cache_control = ['no-store']
         if detail:
             _make_problem(resp, detail)
 
     on_head_ready = on_get_ready
 
+    async def _ask(self) -> dict[str, State]:
+        storage, database, redis = await asyncio.gather(
+            _soon(self._storage()), _soon(self._database()), _soon(self._redis())
+        )
+        found: dict[str, State] = {'storage': storage}
+        if database != 'none':
+            found['database'] = database
+        return {**found, 'redis': redis}
+
     async def _storage(self) -> State:
         loop = asyncio.get_running_loop()
-        usable = await loop.run_in_executor(self._thread, is_usable, self._folder)
+        usable = await loop.run_in_executor(self._thread, self._is_usable)
         return 'up' if usable else 'down'
 
 
@@ -91,18 +101,3 @@ def _make_problem(resp: falcon.asgi.Response, detail: str) -> None:
     resp.data = json.dumps({**problem, 'detail': detail, **resp.media}).encode()
     resp.content_type = PROBLEM_JSON
     resp.retry_after = 1
-
-
-def is_usable(folder: str) -> bool:
-    """Tell whether images can be read from a folder and written to it; this may block.
-
-    It must be there, it and its file system must not be read-only, and room be left.
-    """
-    if not os.access(f'{folder}/.', os.R_OK | os.W_OK | os.X_OK):
-        return False
-    try:
-        status = os.statvfs(folder)
-    except OSError:
-        return False
-    has_inodes = status.f_favail > 0 or status.f_files == 0  # some count none
-    return has_inodes and status.f_bavail * status.f_frsize >= LEAST_ROOM

@@ -11,13 +11,11 @@ from typing import Any
 
 import falcon
 import falcon.asgi
-from falcon.routing import BaseConverter
 
 from . import transform
 from .conditional import Representation, select_range, set_partial
 from .config import Config
 from .errors import ImageNotFound, InvalidRequest
-from .image import UUID
 from .media import receive_upload
 from .store import Image, Store
 
@@ -27,8 +25,6 @@ _LIST_KEYS = {
     falcon.MEDIA_JSON: LIST_URI,
     falcon.MEDIA_MSGPACK: f'{LIST_URI};msgpack',
 }
-
-_SIZE = re.compile('([1-9][0-9]{0,4})x([1-9][0-9]{0,4})')
 
 _LIST_HEADERS: tuple[tuple[str, str], ...] = (
     ('cache-control', 'no-cache'),
@@ -42,23 +38,6 @@ _IMMUTABLE_HEADERS = (
     ('x-content-type-options', 'nosniff'),
     ('content-security-policy', "default-src 'none'"),
 )
-
-
-class CanonicalUUID(BaseConverter):
-    """Converts lower-case, dashed UUIDs to str; no other spelling of them."""
-
-    def convert(self, value: str) -> str | None:
-        """Return the value itself, or None where it isn't canonical."""
-        return value if UUID.fullmatch(value) else None
-
-
-class PixelSize(BaseConverter):
-    """Converts `320x180` to (320, 180); no sign, space or leading zero."""
-
-    def convert(self, value: str) -> tuple[int, int] | None:
-        """Return width and height in pixels, or None where it isn't canonical."""
-        match = _SIZE.fullmatch(value)
-        return (int(match[1]), int(match[2])) if match else None
 
 
 def image_uri(image: Image) -> str:
@@ -113,7 +92,7 @@ class Images:
     ) -> None:
         """List a page of images, as JSON or MessagePack."""
         resp.content_type = resp.context.representation.content_type
-        resp.media = [self._serialize(image) for image in req.context.page]
+        resp.media = [self._serialize(image) for image in req.context.page.images]
 
     on_head = on_get
 
@@ -173,15 +152,16 @@ class Images:
 
     async def _identify_list(self, req: falcon.asgi.Request) -> Representation:
         limit = min(_limit(req, self.config.page_size), self.config.page_size)
-        page, more = await self._store.list_images(limit, req.get_param('after'))
+        page = await self._store.list_images(limit, req.get_param('after'))
         req.context.page = page
         media_type = req.client_prefers(_LIST_KEYS) or falcon.MEDIA_JSON
         headers = _LIST_HEADERS
-        if more:
-            after = f'{LIST_URI}?limit={limit}&after={page[-1].image_id}'
+        if page.more:
+            after = f'{LIST_URI}?limit={limit}&after={page.images[-1].image_id}'
             headers += (('link', f'<{after}>; rel="next"'),)
-        state = (self._store.state, page[:1], limit, more, self.config.min_thumb_size)
-        etag = hashlib.blake2b(repr((state, media_type)).encode(), digest_size=12)
+        shown = (page.state, page.images[:1], limit, page.more)
+        state = (*shown, self.config.min_thumb_size, media_type)
+        etag = hashlib.blake2b(repr(state).encode(), digest_size=12)
         key = None if req.query_string else _LIST_KEYS[media_type]
         headers += (('etag', f'"{etag.hexdigest()}"'),)
         return Representation(key, etag.hexdigest(), media_type, headers)

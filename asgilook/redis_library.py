@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from .aioredis_driver import AioredisDriver
-from .config import ENV_PREFIX, Config, ConfigError, create_redis_pool, redact
+from .config import Config, create_redis_pool, refusal
 from .redis_driver import Driver
 from .redis_url import is_many
 
@@ -39,11 +39,9 @@ def _redis_py(create_client: Callable[[str], Any] | None, config: Config) -> Dri
     try:
         from . import redispy_clients
         from .redispy_driver import RedisPyDriver
-    except ImportError:
-        shown = redact(str(config.redis_host))
-        raise ConfigError(
-            f'{ENV_PREFIX}REDIS_HOST={shown!r}: needs `pip install asgilook[redis]`'
-        ) from None
+    except ModuleNotFoundError:
+        problem = 'needs redis: pip install asgilook[redis]'
+        raise refusal(config, 'redis_host', problem) from None
     if create_client is None:
         create_client = functools.partial(
             redispy_clients.create_client, timeout=config.redis_timeout

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from .conditional import Representation
+from .errors import StorageUnavailable
 from .image import Image
 
 Scope = dict[str, Any]
@@ -60,7 +61,7 @@ class Shortcut:
     def __init__(
         self,
         find: Callable[[Representation], Awaitable[Found]],
-        is_current: Callable[[Image], bool],
+        is_current: Callable[[Image], Awaitable[bool]],
     ) -> None:
         self._find = find
         self._is_current = is_current
@@ -88,8 +89,12 @@ class Shortcut:
         if known is None or not _is_plain(scope):
             return False
         image = known.representation.image
-        if image is None or not self._is_current(image):
-            del self._known[scope['path']]
+        try:
+            current = image is not None and await self._is_current(image)
+        except StorageUnavailable:
+            return False
+        if not current:
+            self._known.pop(scope['path'], None)
             return False
         etag = scope['fields'].get(b'if-none-match')
         if etag is None:

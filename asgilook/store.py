@@ -1,69 +1,58 @@
-"""The store: uploads in, JPEGs and thumbnails out. Where files live; no HTTP."""
+"""The store: uploads in, JPEGs and thumbnails out; no HTTP."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import os
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
 from functools import partial
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, BinaryIO, Literal
 
 import aiofiles.tempfile
 
-from . import files, transform
-from .config import DEFAULT_STORAGE_PATH, Config
+from . import backends, files, transform
+from .config import Config
 from .errors import (
     DeadlineExceeded,
     ImageDamaged,
     ImageNotFound,
+    OutcomeUnknown,
+    StorageUnavailable,
     StoredImageDamaged,
 )
 from .image import Image
-from .index import Index
+from .index import Page
 from .observer import SILENT, Observer
 from .pool import Check, Pool
+from .single_flight import SingleFlight, outlive
+from .storage import NewObject
 
 __all__ = ['Image', 'Store']
 
-log = logging.getLogger(__name__)
-
-T = TypeVar('T')
 Size = tuple[int, int]
 
 BLOCK_SIZE = 1024 * 1024
 
-# How long a rendered thumbnail is there for those who wait for it.
-KEEP_SECONDS = 0.25
-
 
 class Store:
-    """The images of one storage folder, shared with any number of processes."""
+    """The images of one storage and index, shared with any number of processes."""
 
     def __init__(self, config: Config, observer: Observer = SILENT) -> None:
         self._config = config
         self._observer = observer
-        self._folder = os.fspath(config.storage_path)
-        self._index = Index(self._folder)
+        self._folder = backends.local_folder(config)
+        self._storage = backends.make_storage(config)
+        self._index = backends.make_index(config)
         self._pool = Pool(config.threads, config.queue_size, config.render_timeout)
         observer.watch(self._pool)
-        self._renders: dict[tuple[Image, Size], asyncio.Task[bytes]] = {}
+        self._renders: SingleFlight[tuple[Image, Size], bytes] = SingleFlight()
         self._saves: set[asyncio.Task[Image]] = set()
 
     async def start(self) -> None:
-        """Open the folder, sweep it and read what is there; raises OSError."""
+        """Open storage and index; raises OSError or `StorageUnavailable`."""
         transform.configure(self._config.max_pixels)
-        await asyncio.to_thread(os.makedirs, self._folder, exist_ok=True)
-        if self._folder == DEFAULT_STORAGE_PATH:
-            log.warning(
-                'images are kept in %s, which does not outlive a reboot: '
-                'set ASGI_LOOK_STORAGE_PATH',
-                self._folder,
-            )
-        swept = await asyncio.to_thread(files.sweep, self._folder)
-        if swept:
-            log.info('removed %d temporary files of uploads that were cut off', swept)
+        await asyncio.to_thread(self._storage.start)
         await self._index.start()
         self._pool.start()
 
@@ -72,19 +61,30 @@ class Store:
         if self._saves:
             await asyncio.wait(self._saves)
         await self._pool.stop()
-        if self._renders:
-            await asyncio.wait(self._renders.values())
-            self._renders.clear()
-        self._index.stop()
+        await self._renders.stop()
+        await self._index.stop()
+        await asyncio.to_thread(self._storage.stop)
+
+    def is_usable(self) -> bool:
+        """Tell whether the storage can be used now; this may block."""
+        return self._storage.is_usable()
+
+    async def database_state(self) -> Literal['up', 'down', 'none']:
+        """Tell whether the database works, or that there is none."""
+        if self._config.database_url is None:
+            return 'none'
+        return 'up' if await self._index.is_usable() else 'down'
 
     @contextlib.asynccontextmanager
     async def upload(self) -> AsyncIterator[Any]:
         """Open an aiofiles file without a name, for the bytes of an upload.
 
-        Raises `Busy` before anything of the body has been read, if there is too much
-        work already.
+        Raises `Busy` or `StorageUnavailable` before anything of the body has been read,
+        if there is too much work already, or no index to list the image in.
         """
         self._pool.admit()
+        if not await self._index.is_usable():
+            raise StorageUnavailable("The database can't be used now.")
         with files.storage_errors():
             async with aiofiles.tempfile.TemporaryFile('w+b', dir=self._folder) as file:
                 yield file
@@ -102,7 +102,7 @@ class Store:
         task = asyncio.create_task(self._save(image_id, source))
         self._saves.add(task)
         task.add_done_callback(self._saves.discard)
-        return await _outlive(task)
+        return await outlive(task)
 
     async def get(self, image_id: str) -> Image:
         """Return an image that exists at this moment, or raise `ImageNotFound`."""
@@ -111,23 +111,16 @@ class Store:
             raise ImageNotFound('There is no such image.')
         return image
 
-    def is_current(self, image: Image) -> bool:
-        """Tell whether the file is still the one that `image` was read from."""
+    def is_current(self, image: Image) -> Awaitable[bool]:
+        """Tell whether an image is still the one that is stored."""
         return self._index.is_current(image)
 
-    async def list_images(
-        self, limit: int, after: str | None = None
-    ) -> tuple[list[Image], bool]:
-        """Return a page of images, oldest first, and whether more follow.
+    async def list_images(self, limit: int, after: str | None = None) -> Page:
+        """Return a page of images, oldest first.
 
         Raises `InvalidRequest` where `after` names no image.
         """
         return await self._index.page(limit, after)
-
-    @property
-    def state(self) -> int:
-        """A number for the set of all images, as of the last `list_images`."""
-        return self._index.state
 
     async def read(self, image: Image) -> bytes:
         """Return a whole image."""
@@ -140,11 +133,11 @@ class Store:
 
         A file that has become shorter ends the stream early.
         """
-        file = await asyncio.to_thread(self._open, image)
+        file = await asyncio.to_thread(self._storage.open, image.image_id)
         with file:
             while start < stop:
                 size = min(BLOCK_SIZE, stop - start)
-                block = await asyncio.to_thread(os.pread, file.fileno(), size, start)
+                block = await asyncio.to_thread(_read_at, file, start, size)
                 if not block:
                     return
                 start += len(block)
@@ -155,43 +148,37 @@ class Store:
 
         Raises `Busy`, `DeadlineExceeded`, `ImageNotFound` or `StoredImageDamaged`.
         """
-        task = self._renders.get((image, size))
-        if task is None:
-            job = self._observer.timed(
-                'thumbnail', partial(self._thumbnail, image, size)
-            )
-            task = asyncio.create_task(self._pool.run(job))
-            self._renders[image, size] = task
-            task.add_done_callback(lambda done: self._forget_render(image, size, done))
-        return await _outlive(task)
-
-    def _forget_render(
-        self, image: Image, size: Size, task: asyncio.Task[bytes]
-    ) -> None:
-        """Keep a success for those who asked the cache just before it was there."""
-        seconds = 0 if task.cancelled() or task.exception() else KEEP_SECONDS
-        forget = partial(self._renders.pop, (image, size), None)
-        asyncio.get_running_loop().call_later(seconds, forget)
+        job = self._observer.timed('thumbnail', partial(self._thumbnail, image, size))
+        return await self._renders.run((image, size), partial(self._pool.run, job))
 
     async def delete(self, image: Image) -> None:
         """Remove an image for good, or raise `ImageNotFound`."""
-        with files.storage_errors():
-            await asyncio.to_thread(files.remove, self._index.path(image))
-        self._index.discard(image.image_id)
+        await self._index.remove(image.image_id)
+        await asyncio.to_thread(self._storage.remove, image.image_id)
 
     async def _save(self, image_id: str, source: BinaryIO) -> Image:
         with source, files.storage_errors():
-            new = await asyncio.to_thread(files.NewFile, self._folder)
+            new = await asyncio.to_thread(self._storage.create)
             try:
                 job = partial(self._convert, source, new.file)
                 size = await self._pool.run(self._observer.timed('upload', job))
-                status = await asyncio.to_thread(new.publish, image_id)
+                return await self._publish(new, image_id, size)
             except DeadlineExceeded as ex:
                 raise ImageDamaged(str(ex)) from ex
             finally:
                 await asyncio.to_thread(new.close)
-        image = Image(image_id, size, status.st_size, status.st_mtime_ns)
-        self._index.add(image)
+
+    async def _publish(self, new: NewObject, image_id: str, size: Size) -> Image:
+        """Store first, list then: so nobody hears of what can't be read."""
+        length, modified_ns = await asyncio.to_thread(new.publish, image_id)
+        image = Image(image_id, size, length, modified_ns)
+        try:
+            await self._index.add(image)
+        except OutcomeUnknown:
+            raise  # it may be listed after all, and then has to be there
+        except BaseException:
+            await asyncio.to_thread(self._storage.remove, image_id)
+            raise
         return image
 
     def _convert(self, source: BinaryIO, target: BinaryIO, check: Check) -> Size:
@@ -209,7 +196,7 @@ class Store:
         # Pillow lets go of the GIL only while it writes to a real file descriptor.
         with (
             os.fdopen(os.memfd_create('thumbnail'), 'w+b') as target,
-            self._open(image) as source,
+            self._storage.open(image.image_id) as source,
         ):
             try:
                 transform.thumbnail(
@@ -225,24 +212,10 @@ class Store:
             return target.read()
 
     def _read(self, image: Image) -> bytes:
-        with self._open(image) as file:
+        with self._storage.open(image.image_id) as file:
             return file.read()
 
-    def _open(self, image: Image) -> BinaryIO:
-        with files.storage_errors():
-            try:
-                return open(self._index.path(image), 'rb')
-            except FileNotFoundError:
-                raise ImageNotFound('There is no such image.') from None
 
-
-async def _outlive(task: asyncio.Task[T]) -> T:
-    """Await a task that others need too: who is cancelled doesn't cancel it."""
-    task.add_done_callback(_retrieve_exception)
-    return await asyncio.shield(task)
-
-
-def _retrieve_exception(task: asyncio.Task[Any]) -> None:
-    """Keep asyncio from complaining where nobody is left to hear of a failure."""
-    if not task.cancelled():
-        task.exception()
+def _read_at(file: BinaryIO, position: int, size: int) -> bytes:
+    file.seek(position)
+    return file.read(size)

@@ -21,7 +21,8 @@ from falcon.testing import ASGIConductor, Result, TestClient
 from asgilook.app import create_app
 from asgilook.config import Config
 
-from . import samples
+from . import backends, samples
+from .databases import Database, PostgreSQL, SQLite
 
 T = TypeVar('T')
 Json = dict[str, Any]
@@ -131,6 +132,59 @@ def redis(redis_server: RedisServer) -> RedisServer:
     redis_server.execute('FLUSHALL')
     redis_server.execute('CONFIG', 'RESETSTAT')
     return redis_server
+
+
+@pytest.fixture(scope='session')
+def database() -> Iterator[str]:
+    """Return the URL of an empty database of PostgreSQL."""
+    with backends.database() as url:
+        yield url
+
+
+@pytest.fixture
+def postgresql(database: str) -> Iterator[str]:
+    """Return the URL of an empty schema of PostgreSQL."""
+    with backends.schema(database) as url:
+        yield url
+
+
+@pytest.fixture
+def sqlite(tmp_path: Path) -> str:
+    """Return the URL of a file for SQLite that is still to be made."""
+    return f'sqlite://{tmp_path}/index.db'
+
+
+@pytest.fixture
+def sqlite_db(sqlite: str) -> SQLite:
+    """Return what asks that file past the service."""
+    return SQLite(sqlite)
+
+
+@pytest.fixture
+def postgresql_db(postgresql: str) -> PostgreSQL:
+    """Return what asks that schema past the service."""
+    return PostgreSQL(postgresql)
+
+
+@pytest.fixture(params=['sqlite', 'postgresql'])
+def db(request: pytest.FixtureRequest) -> Database:
+    """Return an empty database of either kind."""
+    found: Database = request.getfixturevalue(f'{request.param}_db')
+    return found
+
+
+@pytest.fixture(scope='session')
+def s3() -> Iterator[backends.S3]:
+    """Start moto's server once, as that is slow."""
+    server = backends.S3()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def bucket(s3: backends.S3) -> str:
+    """Return the URL of an empty bucket of moto's server."""
+    return s3.make_bucket()
 
 
 @pytest.fixture

@@ -130,10 +130,10 @@ class Process:
 
         return until(matches)
 
-    def stop(self) -> int:
+    def stop(self, number: int = signal.SIGTERM) -> int:
         """Ask it to end, which takes 15 s at most; return its exit code."""
         try:
-            self._popen.terminate()
+            self._popen.send_signal(number)
             return self._popen.wait(15)
         finally:
             self.kill()

@@ -13,6 +13,8 @@ from asgilook.config import Config, ConfigError, describe, redact, settings
 # The contract's: whoever relies on a default relies on this.
 DEFAULTS = {
     'storage_path': '/tmp/asgilook',
+    'storage_url': None,
+    'database_url': None,
     'redis_host': 'redis://localhost',
     'min_thumb_size': 64,
     'max_upload_size': 32 * 1024**2,
@@ -181,6 +183,11 @@ def test_unknown_variable_is_named(name: str) -> None:
         ('redis://cache?password=s3cret', 'redis://cache?password=***'),
         ('redis://cache?db=1&password=s3cret', 'redis://cache?db=1&password=***'),
         ('unix:///a.sock?password=s3cret&db=1', 'unix:///a.sock?password=***&db=1'),
+        ('postgresql://ada:s3/c?r#et@db/x', 'postgresql://ada:***@db/x'),
+        (
+            's3://a/b?secret_access_key=s3cret&region=c',
+            's3://a/b?secret_access_key=***&region=c',
+        ),
         ('none', 'none'),
     ],
 )

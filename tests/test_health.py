@@ -5,7 +5,6 @@ import os
 import threading
 import time
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 from typing import Any
 
 import aioredis
@@ -17,7 +16,7 @@ from asgilook import transform
 from asgilook.app import create_app
 from asgilook.config import Config
 from asgilook.errors import ImageDamaged
-from asgilook.health import Health, State, is_usable
+from asgilook.health import Health, State
 from asgilook.lifecycle import Draining
 
 from .conftest import no_redis, problem, serve
@@ -28,20 +27,6 @@ READY, LIVE = '/healthz/ready', '/healthz/live'
 async def refuse(address: Any) -> Any:
     """Stand for `create_redis_pool` where Redis is down."""
     raise ConnectionRefusedError
-
-
-@pytest.fixture
-def statvfs(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Return a function that changes what the file system says of itself."""
-
-    def change(**fields: int) -> None:
-        real = os.statvfs('/')
-        names = [name for name in dir(real) if name.startswith('f_')]
-        values = {name: getattr(real, name) for name in names} | fields
-        status = type('Status', (), values)
-        monkeypatch.setattr(os, 'statvfs', lambda path: status)
-
-    return change
 
 
 def test_live(client: TestClient) -> None:
@@ -115,56 +100,6 @@ def test_storage_that_is_gone_and_comes_back(config: Config) -> None:
     serve(create_app(config), scenario)
 
 
-def test_usable_folder(tmp_path: Path) -> None:
-    assert is_usable(str(tmp_path))
-
-
-def test_file_in_place_of_the_folder(tmp_path: Path) -> None:
-    (tmp_path / 'file').touch()
-    assert not is_usable(str(tmp_path / 'file'))
-
-
-def test_read_only_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[tuple[str, int]] = []
-
-    def access(path: str, mode: int) -> bool:
-        asked.append((path, mode))
-        return False
-
-    monkeypatch.setattr(os, 'access', access)
-    assert not is_usable(str(tmp_path))
-    assert asked == [(f'{tmp_path}/.', os.R_OK | os.W_OK | os.X_OK)]
-
-
-@pytest.mark.parametrize(
-    ('fields', 'usable'),
-    [
-        ({'f_bavail': 256, 'f_frsize': 4096}, True),
-        ({'f_bavail': 255, 'f_frsize': 4096}, False),
-        ({'f_bavail': 0}, False),
-        ({'f_favail': 1, 'f_files': 100}, True),
-        ({'f_favail': 0, 'f_files': 100}, False),
-        ({'f_favail': 0, 'f_files': 0}, True),
-    ],
-)
-def test_full_storage(
-    tmp_path: Path,
-    statvfs: Callable[..., None],
-    fields: dict[str, int],
-    usable: bool,
-) -> None:
-    statvfs(**fields)
-    assert is_usable(str(tmp_path)) is usable
-
-
-def test_storage_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(path: str) -> Any:
-        raise OSError
-
-    monkeypatch.setattr(os, 'statvfs', fail)
-    assert not is_usable(str(tmp_path))
-
-
 def probe(health: Health) -> tuple[Result, float]:
     """Ask for readiness, without the rest of the app; return also how long it took."""
     app: App[Any, Any] = App()
@@ -173,14 +108,34 @@ def probe(health: Health) -> tuple[Result, float]:
     return TestClient(app).simulate_get(READY), time.monotonic() - start
 
 
+def is_usable() -> bool:
+    """Stand for a storage."""
+    return True
+
+
+async def is_none() -> State:
+    """Stand for no database."""
+    return 'none'
+
+
 async def is_up() -> State:
-    """Stand for a Redis."""
+    """Stand for a Redis, or a database."""
     return 'up'
 
 
-def test_draining(tmp_path: Path) -> None:
+async def is_down() -> State:
+    """Stand for a database that refuses."""
+    return 'down'
+
+
+async def hang() -> State:
+    """Stand for a part that doesn't answer."""
+    return await asyncio.sleep(30, 'up')
+
+
+def test_draining() -> None:
     draining = Draining()
-    health = Health(str(tmp_path), is_up, draining)
+    health = Health(is_usable, is_none, is_up, draining)
     assert probe(health)[0].status_code == 200
     asyncio.run(draining.process_shutdown({}, {}))
     answer, _ = probe(health)
@@ -189,34 +144,48 @@ def test_draining(tmp_path: Path) -> None:
     assert answer.json.items() >= expected.items()
 
 
-def test_disk_that_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_disk_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
     """One thread waits for it, however often one asks; and it may come back."""
     over, began = threading.Event(), []
 
-    def hang(folder: str) -> bool:
-        began.append(folder)
+    def wait() -> bool:
+        began.append(True)
         return over.wait(30)
 
-    monkeypatch.setattr('asgilook.health.is_usable', hang)
     monkeypatch.setattr('asgilook.health.PATIENCE', 0.1)
-    health = Health(str(tmp_path), is_up, Draining())
+    health = Health(wait, is_none, is_up, Draining())
     for _ in range(3):
         answer, seconds = probe(health)
         assert (answer.status_code, answer.json['storage']) == (503, 'down')
         assert seconds < 5
-    assert began == [str(tmp_path)]
+    assert began == [True]
     over.set()
     monkeypatch.setattr('asgilook.health.PATIENCE', 10)
     assert probe(health)[0].status_code == 200
-    assert began == [str(tmp_path)] * 2
+    assert began == [True] * 2
 
 
-def test_redis_that_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def hang() -> State:
-        return await asyncio.sleep(30, 'up')
+def test_database_that_is_up() -> None:
+    answer, _ = probe(Health(is_usable, is_up, is_up, Draining()))
+    parts = {'storage': 'up', 'database': 'up', 'redis': 'up'}
+    assert answer.json == {'state': 'ready', **parts}
 
+
+@pytest.mark.parametrize('database', [is_down, hang])
+def test_database_that_is_down(
+    monkeypatch: pytest.MonkeyPatch, database: Callable[[], Awaitable[State]]
+) -> None:
     monkeypatch.setattr('asgilook.health.PATIENCE', 0.1)
-    answer, seconds = probe(Health(str(tmp_path), hang, Draining()))
+    answer, seconds = probe(Health(is_usable, database, is_up, Draining()))
+    assert problem(answer, 503) == "The database can't be used now."
+    parts = {'storage': 'up', 'database': 'down', 'redis': 'up'}
+    assert answer.json.items() >= {'state': 'unready', **parts}.items()
+    assert seconds < 5
+
+
+def test_redis_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr('asgilook.health.PATIENCE', 0.1)
+    answer, seconds = probe(Health(is_usable, is_none, hang, Draining()))
     assert answer.status_code == 200
     assert answer.json == {'state': 'ready', 'storage': 'up', 'redis': 'down'}
     assert seconds < 5

@@ -12,6 +12,8 @@ import uvicorn
 import asgilook
 from asgilook.__main__ import main
 
+Captured = pytest.CaptureFixture[str]
+
 
 @pytest.fixture
 def runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[dict[str, Any]]:
@@ -136,6 +138,61 @@ def test_folder_that_cannot_be_made_stops_the_start(
         f'asgilook: ASGI_LOOK_STORAGE_PATH={path!r}: Not a directory\n'
     )
     assert runs == []
+
+
+def test_folder_of_a_url_that_cannot_be_made_stops_the_start(
+    runs: list[dict[str, Any]],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:
+    (tmp_path / 'file').touch()
+    url = f'file://{tmp_path}/file/images'
+    monkeypatch.setenv('ASGI_LOOK_STORAGE_URL', url)
+    assert main([]) == 2
+    assert capsys.readouterr().err == (
+        f'asgilook: ASGI_LOOK_STORAGE_URL={url!r}: Not a directory\n'
+    )
+    assert runs == []
+
+
+def test_settings_that_do_not_go_together_stop_the_start(
+    runs: list[dict[str, Any]],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv('ASGI_LOOK_STORAGE_URL', 's3://images')
+    assert main([]) == 2
+    assert capsys.readouterr().err == (
+        "asgilook: ASGI_LOOK_STORAGE_URL='s3://images': "
+        'needs a database too: set ASGI_LOOK_DATABASE_URL\n'
+    )
+    assert runs == []
+
+
+def test_import(runs: list[dict[str, Any]], capsys: Captured, tmp_path: Path) -> None:
+    assert main(['import', str(tmp_path / 'none')]) == 2
+    assert capsys.readouterr().err == (
+        f'asgilook: {tmp_path}/none: No such file or directory\n'
+    )
+
+
+def test_interrupt(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def interrupted(*args: Any, **kwargs: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setenv('ASGI_LOOK_STORAGE_PATH', str(tmp_path / 'images'))
+    monkeypatch.setattr(uvicorn, 'run', interrupted)
+    assert main([]) == 130
+
+
+@pytest.mark.parametrize('command', ['serve', 'config', 'healthcheck', 'import'])
+def test_help(capsys: Captured, command: str) -> None:
+    for argv in (['--help'], ['-h'], [command, '--help']):
+        with pytest.raises(SystemExit) as raised:
+            main(argv)
+        assert raised.value.code == 0
+        assert command in capsys.readouterr().out
 
 
 def test_python_dash_m(

@@ -72,7 +72,7 @@ def test_redis_py_that_is_missing(url: str, monkeypatch: pytest.MonkeyPatch) -> 
         create_driver(configured(url))
     shown = url.replace('s3cret', '***')
     assert str(raised.value) == (
-        f'ASGI_LOOK_REDIS_HOST={shown!r}: needs `pip install asgilook[redis]`'
+        f'ASGI_LOOK_REDIS_HOST={shown!r}: needs redis: pip install asgilook[redis]'
     )
 
 
@@ -86,7 +86,7 @@ def test_redis_py_that_is_missing_stops_the_start() -> None:
         assert ended.returncode != 0
         (line,) = ended.stderr.splitlines()
         assert 'ASGI_LOOK_REDIS_HOST=' in line
-        assert line.endswith('needs `pip install asgilook[redis]`')
+        assert line.endswith('needs redis: pip install asgilook[redis]')
 
 
 def test_redis_py_is_imported_only_where_it_is_needed() -> None:

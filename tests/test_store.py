@@ -10,17 +10,21 @@ from typing import Any
 
 import pytest
 
+from asgilook import files as file_module
+from asgilook import folder_storage, single_flight, transform
 from asgilook import store as store_module
-from asgilook import transform
 from asgilook.config import Config
 from asgilook.errors import (
     Busy,
+    DatabaseGone,
     DeadlineExceeded,
     ImageDamaged,
     ImageNotFound,
+    OutcomeUnknown,
     StorageUnavailable,
 )
 from asgilook.files import TEMPORARY
+from asgilook.folder_index import FolderIndex
 from asgilook.store import BLOCK_SIZE, Image, Store
 
 from . import samples
@@ -100,7 +104,7 @@ def test_store_warns_of_the_default_folder(
 ) -> None:
     run(nothing)
     assert logged(caplog) == []
-    monkeypatch.setattr(store_module, 'DEFAULT_STORAGE_PATH', config.storage_path)
+    monkeypatch.setattr(folder_storage, 'DEFAULT_STORAGE_PATH', config.storage_path)
     run(nothing)
     (message,) = logged(caplog)
     assert config.storage_path in message
@@ -128,16 +132,17 @@ def test_store_without_a_folder_does_not_start(config: Config, tmp_path: Path) -
 
 def test_saved_image(config: Config, run: Run, photo: bytes) -> None:
     async def scenario(store: Store) -> None:
-        state = store.state
+        state = (await store.list_images(9)).state
         image = await save(store, FIRST, photo)
-        assert store.state != state
         assert (image.image_id, image.size) == (FIRST, (512, 256))
         stored = await store.read(image)
         assert len(stored) == image.length
         assert samples.decode(stored).tobytes() == samples.decode(photo).tobytes()
         assert await store.get(FIRST) == image
-        assert await store.list_images(9) == ([image], False)
-        assert store.is_current(image)
+        page = await store.list_images(9)
+        assert (page.images, page.more) == ([image], False)
+        assert page.state != state
+        assert await store.is_current(image)
 
     run(scenario)
     assert files(config) == {FIRST}
@@ -156,13 +161,13 @@ def test_saved_bytes_are_those_of_the_file(config: Config, run: Run) -> None:
 
 def test_refused_upload_leaves_nothing(config: Config, run: Run, photo: bytes) -> None:
     async def scenario(store: Store) -> None:
-        state = store.state
+        empty = await store.list_images(9)
         with pytest.raises(ImageDamaged):
             await save(store, FIRST, photo[:-100])
         with pytest.raises(ImageNotFound):
             await store.get(FIRST)
-        assert await store.list_images(9) == ([], False)
-        assert store.state == state
+        assert await store.list_images(9) == empty
+        assert empty.images == []
 
     run(scenario)
     assert files(config) == set()
@@ -315,7 +320,7 @@ def test_thumbnail_waiters_share_a_render(
         again = await store.make_thumbnail(image, (256, 128))
         assert again is results[1]
         while again is results[1]:
-            await asyncio.sleep(store_module.KEEP_SECONDS / 10)
+            await asyncio.sleep(single_flight.KEEP_SECONDS / 10)
             again = await store.make_thumbnail(image, (256, 128))
         assert again == results[1]
 
@@ -385,7 +390,7 @@ def test_delete(config: Config, run: Run, photo: bytes) -> None:
         image = await save(store, FIRST, photo)
         await store.delete(image)
         assert files(config) == set()
-        assert not store.is_current(image)
+        assert not await store.is_current(image)
         for use in (
             store.get(FIRST),
             store.delete(image),
@@ -396,6 +401,125 @@ def test_delete(config: Config, run: Run, photo: bytes) -> None:
             with pytest.raises(ImageNotFound):
                 await use
 
+    run(scenario)
+
+
+def test_delete_beside_a_list(
+    config: Config, run: Run, monkeypatch: pytest.MonkeyPatch, photo: bytes
+) -> None:
+    """A list between the two steps may show the image, but none after the second."""
+
+    async def scenario(store: Store) -> None:
+        image = await save(store, FIRST, photo)
+        deleting = asyncio.create_task(store.delete(image))
+        assert await asyncio.to_thread(reached.wait, 10)
+        assert await store.get(FIRST) == image
+        assert (await store.list_images(9)).images == [image]
+        go_on.set()
+        await deleting
+        assert (await store.list_images(9)).images == []
+        with pytest.raises(ImageNotFound):
+            await store.get(FIRST)
+
+    def remove(path: str) -> None:
+        reached.set()
+        assert go_on.wait(10)
+        original(path)
+
+    reached, go_on = threading.Event(), threading.Event()
+    original = file_module.remove
+    monkeypatch.setattr(file_module, 'remove', remove)
+    run(scenario)
+    assert files(config) == set()
+
+
+def test_delete_at_a_time_is_one(run: Run, photo: bytes) -> None:
+    async def scenario(store: Store) -> None:
+        image = await save(store, FIRST, photo)
+        both = (store.delete(image), store.delete(image))
+        ends = await asyncio.gather(*both, return_exceptions=True)
+        assert sorted(type(end).__name__ for end in ends) == [
+            'ImageNotFound',
+            'NoneType',
+        ]
+
+    run(scenario)
+
+
+def test_delete_that_fails_leaves_the_image(
+    run: Run, monkeypatch: pytest.MonkeyPatch, photo: bytes
+) -> None:
+    def fail(path: str) -> None:
+        raise OSError(errno.EROFS, 'Read-only file system')
+
+    async def scenario(store: Store) -> None:
+        image = await save(store, FIRST, photo)
+        with monkeypatch.context() as patch:
+            patch.setattr(file_module, 'remove', fail)
+            with pytest.raises(StorageUnavailable):
+                await store.delete(image)
+        assert (await store.list_images(9)).images == [image]
+        assert await store.get(FIRST) == image
+        await store.delete(image)
+
+    run(scenario)
+
+
+def test_upload_without_an_index_is_refused_unread(
+    config: Config, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def is_usable(index: FolderIndex) -> bool:
+        return False
+
+    async def scenario(store: Store) -> None:
+        monkeypatch.setattr(FolderIndex, 'is_usable', is_usable)
+        with pytest.raises(StorageUnavailable):
+            async with store.upload():
+                raise AssertionError
+
+    run(scenario)
+
+
+@pytest.mark.parametrize(
+    ('kind', 'is_left'), [(DatabaseGone, False), (OutcomeUnknown, True)]
+)
+def test_upload_that_cannot_be_listed(
+    config: Config,
+    run: Run,
+    monkeypatch: pytest.MonkeyPatch,
+    photo: bytes,
+    kind: type[StorageUnavailable],
+    is_left: bool,
+) -> None:
+    """Its file is left only where it may be listed after all."""
+
+    async def fail(index: FolderIndex, image: Image) -> None:
+        assert files(config) == {image.image_id}
+        raise kind('Not now.')
+
+    async def scenario(store: Store) -> None:
+        monkeypatch.setattr(FolderIndex, 'add', fail)
+        with pytest.raises(kind):
+            await save(store, FIRST, photo)
+
+    run(scenario)
+    assert files(config) == ({FIRST} if is_left else set())
+
+
+def test_upload_that_is_deleted_before_it_is_listed(
+    config: Config, run: Run, monkeypatch: pytest.MonkeyPatch, photo: bytes
+) -> None:
+    async def add(index: FolderIndex, image: Image) -> None:
+        (Path(config.storage_path) / image.image_id).unlink()
+        assert (await index.page(9)).images == []
+        await original(index, image)
+
+    async def scenario(store: Store) -> None:
+        await save(store, FIRST, photo)
+        assert (await store.list_images(9)).images == []
+
+    original = FolderIndex.add
+    monkeypatch.setattr(FolderIndex, 'add', add)
     run(scenario)
 
 
@@ -421,7 +545,7 @@ def test_uploads_at_a_time(config: Config, run: Run) -> None:
         bodies = [samples.photo(20 + n, 20) for n in range(20)]
         images = await asyncio.gather(*map(save, [store] * 20, ids, bodies))
         assert [image.size for image in images] == [(20 + n, 20) for n in range(20)]
-        listed, _ = await store.list_images(99)
-        assert sorted(listed, key=lambda image: image.image_id) == images
+        page = await store.list_images(99)
+        assert sorted(page.images, key=lambda image: image.image_id) == images
 
     run(scenario)

@@ -21,8 +21,8 @@ from asgilook.app import create_app
 from asgilook.config import Config
 from asgilook.errors import InvalidRequest, StorageUnavailable
 from asgilook.files import TEMPORARY
+from asgilook.folder_index import FolderIndex
 from asgilook.image import Image
-from asgilook.index import Index
 
 from . import samples
 from .conftest import Json, Upload, logged
@@ -39,7 +39,7 @@ class Folder:
 
     def __init__(self, path: Path, *, watched: bool = False) -> None:
         self.path = path
-        self.index = Index(str(path))
+        self.index = FolderIndex(str(path))
         if watched:
             asyncio.run(self.index.start())
 
@@ -60,9 +60,9 @@ class Folder:
     def list(self, limit: int = 99, after: int | None = None) -> list[int]:
         """Return the numbers of a page's images, checked against their sizes."""
         name = None if after is None else image_id(after)
-        page, _ = asyncio.run(self.index.page(limit, name))
-        numbers = [uuid.UUID(image.image_id).int for image in page]
-        assert numbers == [image.size[0] for image in page]
+        images = asyncio.run(self.index.page(limit, name)).images
+        numbers = [uuid.UUID(image.image_id).int for image in images]
+        assert numbers == [image.size[0] for image in images]
         return numbers
 
     def get(self, number: int) -> Image | None:
@@ -83,7 +83,7 @@ def watched(tmp_path: Path) -> Iterator[Folder]:
     """Return a folder whose index hears of every change."""
     folder = Folder(tmp_path, watched=True)
     yield folder
-    folder.index.stop()
+    asyncio.run(folder.index.stop())
 
 
 @pytest.fixture(params=['scanned', 'watched'])
@@ -194,8 +194,8 @@ def test_file_that_cannot_be_opened_is_not_missing(folder: Folder) -> None:
                     await folder.index.get(image_id(number))
             with pytest.raises(StorageUnavailable):
                 await folder.index.page(9)
-        page, _ = await folder.index.page(9)
-        assert len(page) == 2
+        page = await folder.index.page(9)
+        assert len(page.images) == 2
 
     asyncio.run(main())
 
@@ -206,8 +206,8 @@ def test_file_that_cannot_be_opened_is_listed_later(folder: Folder) -> None:
         folder.add(3)
         with no_files_left(), pytest.raises(StorageUnavailable):
             await folder.index.page(9)
-        page, _ = await folder.index.page(9)
-        assert [image.size for image in page] == [(3, 8)]
+        page = await folder.index.page(9)
+        assert [image.size for image in page.images] == [(3, 8)]
 
     asyncio.run(main())
 
@@ -259,8 +259,8 @@ def test_list_by_pages(folder: Folder) -> None:
     assert folder.list(2, after=2) == [3, 4]
     assert folder.list(2, after=4) == [5]
     assert folder.list(2, after=5) == []
-    assert asyncio.run(folder.index.page(5))[1] is False
-    assert asyncio.run(folder.index.page(4))[1] is True
+    assert asyncio.run(folder.index.page(5)).more is False
+    assert asyncio.run(folder.index.page(4)).more is True
     with pytest.raises(InvalidRequest):
         folder.list(2, after=6)
 
@@ -271,8 +271,8 @@ def test_list_of_many(scanned: Folder, caplog: pytest.LogCaptureFixture) -> None
     for number in range(first, count + 1):
         (scanned.path / image_id(number)).write_bytes(content)
     caplog.set_level('INFO')
-    page, more = asyncio.run(scanned.index.page(count))
-    assert (len(page), more) == (count, False)
+    page = asyncio.run(scanned.index.page(count))
+    assert (len(page.images), page.more) == (count, False)
     assert logged(caplog) == [
         'INFO read 2000 of 2001 images',
         'INFO read 2001 of 2001 images',
@@ -333,7 +333,7 @@ def test_lists_at_a_time_share_a_scan(scanned: Folder, scans: list[str]) -> None
 
     async def main() -> None:
         pages = await asyncio.gather(*(scanned.index.page(9) for _ in range(5)))
-        assert [len(images) for images, _ in pages] == [1] * 5
+        assert [len(page.images) for page in pages] == [1] * 5
 
     asyncio.run(main())
     assert len(scans) == 1
@@ -413,7 +413,7 @@ def test_index_without_inotify(
     for number in (3, 4):
         scanned.add(number)
         assert scanned.list() == list(range(3, number + 1))
-    scanned.index.stop()
+    asyncio.run(scanned.index.stop())
     (message,) = logged(caplog)
     assert 'no inotify' in message
 
@@ -422,7 +422,7 @@ def test_index_that_was_stopped(watched: Folder) -> None:
     watched.add(3)
     for number in (4, 5):
         assert watched.list() == list(range(3, number))
-        watched.index.stop()
+        asyncio.run(watched.index.stop())
         watched.add(number)
         assert watched.list() == list(range(3, number + 1))
         asyncio.run(watched.index.start())
@@ -500,15 +500,15 @@ def test_state_follows_a_replaced_image(folder: Folder) -> None:
     assert folder.index.state == state
 
 
-def test_add_and_discard_again(folder: Folder) -> None:
+def test_insert_and_discard_again(folder: Folder) -> None:
     image = Image(image_id(3), (3, 8), 100, 3)
     for _ in range(2):
-        folder.index.add(image)
+        folder.index.insert(image)
     state = folder.index.state
     folder.index.discard(image.image_id)
     assert folder.index.state == 0
     folder.index.discard(image.image_id)
-    folder.index.add(image)
+    folder.index.insert(image)
     assert folder.index.state == state
 
 

@@ -1,0 +1,60 @@
+"""Which storage and which index the settings ask for.
+
+What needs packages of an extra is imported only where it is asked for.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from urllib.parse import unquote, urlsplit
+
+from .config import Config, refusal
+from .folder_index import FolderIndex
+from .folder_storage import FolderStorage
+from .index import Index
+from .storage import Storage
+
+
+def local_folder(config: Config) -> str:
+    """Where the images are, or only the uploads under way if they go elsewhere."""
+    url = config.storage_url
+    if url is None or not url.startswith('file:'):
+        return os.fspath(config.storage_path)
+    return unquote(urlsplit(url).path)
+
+
+def make_storage(config: Config) -> Storage:
+    """Make the storage, not yet started; raises `ConfigError`."""
+    folder, url = local_folder(config), config.storage_url
+    if url is None or url.startswith('file:'):
+        return FolderStorage(folder)
+    if config.database_url is None:
+        raise refusal(
+            config, 'storage_url', 'needs a database too: set ASGI_LOOK_DATABASE_URL'
+        )
+    with _extra(config, 'storage_url', 's3'):
+        from .objects import ObjectStorage
+
+        return ObjectStorage(url, folder)
+
+
+def make_index(config: Config) -> Index:
+    """Make the index, not yet started; raises `ConfigError`."""
+    if config.database_url is None:
+        return FolderIndex(local_folder(config))
+    with _extra(config, 'database_url', 'database'):
+        from .database import DatabaseIndex
+
+        return DatabaseIndex(config.database_url)
+
+
+@contextlib.contextmanager
+def _extra(config: Config, setting: str, name: str) -> Iterator[None]:
+    """Say which extra to install, where its packages are missing."""
+    try:
+        yield
+    except ModuleNotFoundError as ex:
+        problem = f'needs {ex.name}: pip install asgilook[{name}]'
+        raise refusal(config, setting, problem) from None

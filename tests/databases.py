@@ -1,0 +1,73 @@
+"""Databases of the service, as the tests ask them past it."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+import asyncpg
+
+from . import backends
+
+
+class PostgreSQL:
+    """A schema in a real PostgreSQL."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.port = urlsplit(url).port or 5432
+
+    def at(self, port: int) -> str:
+        """Return its URL on another port, where a proxy can read all."""
+        parts = urlsplit(self.url)
+        user = parts.netloc.rpartition('@')[0]
+        netloc, query = f'{user}@127.0.0.1:{port}', f'{parts.query}&sslmode=disable'
+        return urlunsplit(parts._replace(netloc=netloc, query=query))
+
+    def execute(self, *statements: str) -> list[tuple[Any, ...]]:
+        """Run statements on a connection of their own; return the last one's rows."""
+        with ThreadPoolExecutor(1) as executor:  # where no event loop runs yet
+            rows = executor.submit(backends.sql, self.url, *statements).result()
+        return [tuple(row) for row in rows]
+
+    def connections(self) -> int:
+        """Count the connections of the service."""
+        ((count,),) = self.execute(
+            'SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() '
+            "AND application_name = 'asgilook'"
+        )
+        return int(count)
+
+    @contextlib.asynccontextmanager
+    async def locked(self) -> AsyncIterator[None]:
+        """Let every statement on the images wait."""
+        connection = await asyncpg.connect(self.url)
+        try:
+            async with connection.transaction():
+                await connection.execute('LOCK TABLE images')
+                yield
+        finally:
+            await connection.close()
+
+
+class SQLite:
+    """A file, made at the first use."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.path = urlsplit(url).path
+
+    def execute(self, *statements: str) -> list[tuple[Any, ...]]:
+        """Run statements, and commit; return the last one's rows."""
+        with contextlib.closing(sqlite3.connect(self.path, timeout=10)) as connection:
+            for statement in statements:
+                rows = connection.execute(statement).fetchall()
+            connection.commit()
+        return rows
+
+
+Database = PostgreSQL | SQLite

@@ -1,0 +1,123 @@
+"""A TCP proxy between the service and a real server, which can be cut and frozen."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import Coroutine
+from typing import Any, Self, TypeVar
+
+T = TypeVar('T')
+
+HOST = '127.0.0.1'
+
+
+class Proxy:
+    """Forwards to a port of this machine, in a thread of its own."""
+
+    def __init__(self, port: int) -> None:
+        self.port = 0
+        self.connections = 0  # that were ever made
+        self.lost = 0  # answers
+        self._upstream = port
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever)
+        self._writers: set[asyncio.StreamWriter] = set()
+        self._pumps: set[asyncio.Task[None]] = set()
+        self._flowing = asyncio.Event()
+        self._server: asyncio.Server | None = None
+        self._mark, self._refuse = b'', False
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        self.thaw()
+        self.restore()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._run(self._end())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    def restore(self) -> None:
+        """Take connections, always on the same port."""
+        self._run(self._listen())
+
+    def cut(self) -> None:
+        """Refuse new connections, and end those that there are."""
+        self._run(self._cut())
+
+    def freeze(self) -> None:
+        """Forward nothing, without a word to anyone."""
+        self._run(self._set_flowing(False))
+
+    def thaw(self) -> None:
+        """Forward what has come meanwhile, and go on."""
+        self._run(self._set_flowing(True))
+
+    def lose(self, mark: bytes, *, refuse: bool = False) -> None:
+        """End the connection instead of forwarding the next answer with this in it.
+
+        After that, new connections are refused if asked to.
+        """
+        self._mark, self._refuse = mark, refuse
+
+    def _run(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(10)
+
+    async def _listen(self) -> None:
+        self._server = await asyncio.start_server(self._accept, HOST, self.port)
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    async def _set_flowing(self, flowing: bool) -> None:
+        if flowing:
+            self._flowing.set()
+        else:
+            self._flowing.clear()
+
+    async def _cut(self) -> None:
+        assert self._server
+        self._server.close()
+        for writer in list(self._writers):
+            writer.transport.abort()
+
+    async def _end(self) -> None:
+        self._flowing.set()
+        await self._cut()
+        await asyncio.gather(*self._pumps)
+
+    async def _accept(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        self.connections += 1
+        up_reader, up_writer = await asyncio.open_connection(HOST, self._upstream)
+        self._writers |= {writer, up_writer}
+        for pump in (
+            self._pump(reader, up_writer, is_answer=False),
+            self._pump(up_reader, writer, is_answer=True),
+        ):
+            task = asyncio.create_task(pump)
+            self._pumps.add(task)
+            task.add_done_callback(self._pumps.discard)
+
+    async def _pump(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        *,
+        is_answer: bool,
+    ) -> None:
+        with contextlib.suppress(OSError):
+            while data := await reader.read(65536):
+                await self._flowing.wait()
+                if is_answer and self._mark and self._mark in data:
+                    self._mark = b''
+                    self.lost += 1
+                    if self._refuse:
+                        await self._cut()
+                    break
+                writer.write(data)
+        writer.transport.abort()
+        self._writers.discard(writer)
