@@ -17,6 +17,7 @@ import uvicorn.config
 from . import __version__, backends, healthcheck
 from .config import Config, ConfigError, describe, refusal
 from .index import Index
+from .redis_library import create_driver
 from .server import LimitedProtocol
 
 # After SIGTERM: seconds until what is still under way is given up.
@@ -158,6 +159,7 @@ def _prepared(config: Config) -> Config:
     """Fail here in one line, rather than in each of the workers that are to be."""
     backends.make_storage(config)
     index = backends.make_index(config)
+    create_driver(config)
     try:
         os.makedirs(backends.local_folder(config), exist_ok=True)
     except OSError as ex:
