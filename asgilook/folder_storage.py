@@ -82,7 +82,7 @@ class FolderStorage:
                 if UUID.fullmatch(file.name):
                     with contextlib.suppress(FileNotFoundError):
                         status = file.stat()
-                        yield Entry(file.name, status.st_size, status.st_mtime_ns)
+                        yield Entry(file.name, status.st_size, status.st_ctime_ns)
 
     def _file(self, image_id: str) -> str:
         return os.path.join(self._path, image_id)

@@ -4,7 +4,9 @@ import re
 from pathlib import Path
 
 import pytest
+from falcon.testing import TestClient
 
+from asgilook.__main__ import main
 from asgilook.config import ENV_PREFIX, settings
 
 ROOT = Path(__file__).parent.parent
@@ -45,3 +47,51 @@ def test_readme_names_the_dependencies(readme: str, block: str, least: int) -> N
     names = re.findall(r"'([A-Za-z0-9-]+)", required)
     assert len(names) >= least
     assert [name for name in names if name.lower() not in readme.lower()] == []
+
+
+@pytest.fixture(scope='module')
+def deploy() -> str:
+    return (ROOT / 'docs' / 'deploy.md').read_text(encoding='utf-8')
+
+
+@pytest.mark.parametrize(
+    'path', ['docs/deploy.md', 'deploy/asgilook.service', 'deploy/Dockerfile']
+)
+def test_deploy_names_settings_that_exist(path: str) -> None:
+    names = set(re.findall(rf'{ENV_PREFIX}[A-Z_]+', (ROOT / path).read_text('utf-8')))
+    assert f'{ENV_PREFIX}STORAGE_PATH' in names
+    assert names <= {ENV_PREFIX + field.name.upper() for field in settings()}
+
+
+def test_deploy_names_metrics_that_exist(deploy: str, client: TestClient) -> None:
+    names = set(re.findall(r'^\| `([a-z_]+)`', deploy, re.MULTILINE))
+    assert len(names) >= 5
+    metrics = client.simulate_get('/metrics').text
+    assert {name for name in names if f'# HELP {name} ' not in metrics} == set()
+
+
+def test_deploy_names_files_that_exist(deploy: str) -> None:
+    links = re.findall(r'\]\(([^)]+)\)', deploy)
+    assert [link for link in links if not (ROOT / 'docs' / link).exists()] == []
+
+
+def test_readme_has_the_commands_of_the_command_line(
+    readme: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main(['--help'])
+    commands = re.findall(r'^    (\w+)(?: {2,}|$)', capsys.readouterr().out, re.M)
+    assert re.findall(r'^    asgilook (\w+) ', readme, re.M) == commands
+
+
+def test_docs_name_options_of_the_command_line(
+    readme: str, deploy: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = re.findall(r'asgilook (serve|healthcheck|import)( .*)', readme + deploy)
+    assert len(lines) >= 6
+    for command, rest in lines:
+        with pytest.raises(SystemExit):
+            main([command, '--help'])
+        known = capsys.readouterr().out
+        options = re.findall(r'(?<=[ `])--[a-z]+', rest)
+        assert [option for option in options if option not in known] == []
