@@ -63,7 +63,7 @@ class SQLite:
         with contextlib.closing(sqlite3.connect(self._path)) as connection:
             rows = (
                 (
-                    image_id(number).replace('-', ''),
+                    image_id(number),
                     4000,
                     3000,
                     2_300_000,
