@@ -32,7 +32,8 @@ it again. What was deleted comes back. Hidden files are left out, and links to f
 are not followed. Files that are refused are told on standard error, each with its
 reason. With --from-storage instead, all images of another storage come over as they
 are, each copy is read again and compared, and what is there already is passed over:
-from a folder to a bucket with a database, and back. Exit codes: 0 all are there, 1 some are not, 130 stopped by Ctrl-C.
+from a folder to a bucket with a database, and back. Exit codes: 0 all are there, 1 some
+are not, 130 stopped by Ctrl-C.
 """
 
 

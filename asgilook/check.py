@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import sys
 import time
 from contextlib import closing, suppress
 
@@ -67,11 +68,9 @@ class Check:
 
     async def _is_missing(self, image: Image) -> bool:
         """Look again: it may have come or gone since the files were listed."""
-        try:
-            (await asyncio.to_thread(self._place.storage.open, image.image_id)).close()
-        except ImageNotFound:
-            return await self._place.index.get(image.image_id) is not None
-        return False
+        if await self._is_there(image.image_id):
+            return False
+        return await self._place.index.get(image.image_id) is not None
 
     async def _judge(self, file: Entry) -> None:
         """Tell of a file that is not listed, even now, and is not on its way."""
@@ -79,12 +78,21 @@ class Check:
             return
         if await self._place.index.get(file.image_id) is not None:
             return
+        if not await self._is_there(file.image_id):
+            return
         self.orphans += 1
         print(f'{file.image_id} is not listed, {file.length} bytes')
         if self._remove:
             with suppress(ImageNotFound):
                 await asyncio.to_thread(self._place.storage.remove, file.image_id)
             self.removed += 1
+
+    async def _is_there(self, image_id: str) -> bool:
+        try:
+            (await asyncio.to_thread(self._place.storage.open, image_id)).close()
+        except ImageNotFound:
+            return False
+        return True
 
     def _tell(self, image_id: str, what: str) -> None:
         self.wrong += 1
@@ -99,7 +107,7 @@ def check(config: Config, younger: float, *, remove: bool) -> int:
     try:
         result = asyncio.run(_run(config, younger, remove=remove))
     except StorageUnavailable as ex:
-        print(f'asgilook: {ex}')
+        print(f'asgilook: {ex}', file=sys.stderr)
         return 1
     print(
         f'{result.images} images, {result.wrong} without their file, {result.orphans} '
