@@ -20,7 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from . import schema
 from .config import ConfigError, redact
-from .engine import PATIENCE, is_full, is_gone, make_engine, reason
+from .engine import PATIENCE, is_full, is_gone, is_lost, make_engine, reason
 from .errors import DatabaseGone, OutcomeUnknown, StorageFull, StorageUnavailable
 
 log = logging.getLogger(__name__)
@@ -68,14 +68,15 @@ class Connector:
             self._returning.cancel()
             await asyncio.wait([self._returning])
             self._returning = None
+        self._cut()
         await self._engine.dispose()
 
     async def run(self, work: Work[T]) -> T:
         """Let `work` ask the database, once or, if its connection is lost, twice.
 
-        Raises `DatabaseGone` where nothing has reached the database, `OutcomeUnknown`
-        where its answer is missing; where it refuses, `StorageUnavailable` or
-        `StorageFull`.
+        Raises `DatabaseGone` where it can't be reached, and nothing was done;
+        `OutcomeUnknown` where its answer is missing; `StorageUnavailable` or
+        `StorageFull` where it refuses.
         """
         if not self._up:
             raise DatabaseGone(_UNREACHABLE)
@@ -97,36 +98,37 @@ class Connector:
             raise
 
     async def _call(self, work: Work[T]) -> T:
-        begun = False
+        lost = False
 
         async def attempt() -> T:
-            nonlocal begun
+            nonlocal lost
             async with self._engine.connect() as connection:
-                begun = True
-                return await work(connection)
+                try:
+                    return await work(connection)
+                except (SQLAlchemyError, OSError) as ex:
+                    lost = lost or is_lost(ex)
+                    raise
 
         loop = asyncio.get_running_loop()
         clock = loop.call_later(PATIENCE, self._lose, f'no answer in {PATIENCE:g} s')
         try:
             try:
                 return await attempt()
-            except (SQLAlchemyError, OSError) as ex:
-                if not (is_gone(ex) and begun and self._up):
+            except (SQLAlchemyError, OSError):
+                if not (lost and self._up):
                     raise
             return await attempt()
         except (SQLAlchemyError, OSError) as ex:
             if not is_gone(ex):
                 raise
             self._lose(reason(ex))
-            kind = OutcomeUnknown if begun else DatabaseGone
-            raise kind(_UNREACHABLE) from ex
+            raise (OutcomeUnknown if lost else DatabaseGone)(_UNREACHABLE) from ex
         finally:
             clock.cancel()
 
     def _lose(self, why: str) -> None:
         """Cut all connections, and let one task try to make new ones."""
-        for connection in list(self._connections):
-            connection.terminate()
+        self._cut()
         if self._up:
             self._up = False
             log.warning(
@@ -135,6 +137,11 @@ class Connector:
                 why,
             )
             self._returning = asyncio.create_task(self._return())
+
+    def _cut(self) -> None:
+        """End the connections without a goodbye, which a frozen server never hears."""
+        for connection in list(self._connections):
+            connection.terminate()
 
     async def _return(self) -> None:
         while not self._up:

@@ -28,12 +28,17 @@ STATEMENT_SECONDS = 1.5
 # of threads, and twenty processes fit into PostgreSQL's own limit of a hundred.
 CONNECTIONS = 5
 
-_GONE = (
+_LOST = (
     '08',  # connection exceptions
+    '57P01',  # shutting down
+    '57P02',  # another connection has crashed
+)
+
+_GONE = (
     '25006',  # read-only: another server has become the first one
     '53200',  # out of memory
     '53300',  # too many connections
-    '57P',  # shutting down, starting up
+    '57P03',  # starting up
     'SQLITE_BUSY',
     'SQLITE_LOCKED',
 )
@@ -104,11 +109,16 @@ def _engine(url: URL, **options: Any) -> AsyncEngine:
     )
 
 
-def is_gone(ex: Exception) -> bool:
-    """Tell whether an error is of the way to the database, not of what was asked."""
+def is_lost(ex: Exception) -> bool:
+    """Tell whether the connection has ended: what it did last isn't known."""
     if isinstance(ex, DBAPIError):
-        return ex.connection_invalidated or _code(ex).startswith(_GONE)
+        return ex.connection_invalidated or _code(ex).startswith(_LOST)
     return isinstance(ex, OSError)
+
+
+def is_gone(ex: Exception) -> bool:
+    """Tell whether the database can't be reached, for whatever it is asked."""
+    return is_lost(ex) or _code(ex).startswith(_GONE)
 
 
 def is_full(ex: Exception) -> bool:

@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import AsyncIterator
 
 from sqlalchemy import (
+    CHAR,
     BigInteger,
     Column,
     Connection,
@@ -27,10 +28,13 @@ VERSION = 1
 
 _TABLES = MetaData()
 
+# In SQLite as text, which needs no conversion.
+ID = Uuid(as_uuid=False).with_variant(CHAR(36), 'sqlite')
+
 images = Table(
     'images',
     _TABLES,
-    Column('id', Uuid(as_uuid=False), primary_key=True),
+    Column('id', ID, primary_key=True),
     Column('width', Integer, nullable=False),
     Column('height', Integer, nullable=False),
     Column('length', BigInteger, nullable=False),

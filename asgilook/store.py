@@ -18,6 +18,7 @@ from .errors import (
     ImageDamaged,
     ImageNotFound,
     OutcomeUnknown,
+    StorageUnavailable,
     StoredImageDamaged,
 )
 from .image import Image
@@ -78,10 +79,12 @@ class Store:
     async def upload(self) -> AsyncIterator[Any]:
         """Open an aiofiles file without a name, for the bytes of an upload.
 
-        Raises `Busy` before anything of the body has been read, if there is too much
-        work already.
+        Raises `Busy` or `StorageUnavailable` before anything of the body has been read,
+        if there is too much work already, or no index to list the image in.
         """
         self._pool.admit()
+        if not await self._index.is_usable():
+            raise StorageUnavailable("The database can't be used now.")
         with files.storage_errors():
             async with aiofiles.tempfile.TemporaryFile('w+b', dir=self._folder) as file:
                 yield file

@@ -6,6 +6,7 @@ PostgreSQL is a real one; S3 is moto's server, over loopback.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import uuid
 from collections.abc import Iterator
@@ -76,7 +77,8 @@ class S3:
     """moto's server: an S3 in this process, asked over loopback."""
 
     def __init__(self) -> None:
-        self._server = ThreadedMotoServer(port=0, verbose=False)
+        logging.getLogger('werkzeug').setLevel(logging.WARNING)
+        self._server = ThreadedMotoServer('127.0.0.1', 0, verbose=False)
         self._server.start()
         host, port = self._server.get_host_and_port()
         self.endpoint = f'http://{host}:{port}'

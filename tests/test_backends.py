@@ -18,7 +18,7 @@ from asgilook.app import create_app
 from asgilook.backends import make_index, make_storage
 from asgilook.config import Config, ConfigError
 
-from . import samples
+from . import backends, samples
 from .conftest import Json, problem
 from .servers import run
 
@@ -277,3 +277,18 @@ def test_nothing_of_an_extra_is_imported_unasked(tmp_path: Path) -> None:
         "print({'sqlalchemy', 'asyncpg', 'aiosqlite', 'obstore'} & {*sys.modules})"
     )
     assert run('-c', code, storage_path=tmp_path / 'images').stdout == 'set()\n'
+
+
+# What the tests need
+
+
+@pytest.mark.parametrize(
+    ('ci', 'outcome'), [('true', pytest.fail.Exception), ('', pytest.skip.Exception)]
+)
+def test_missing_postgresql_fails_in_ci(
+    monkeypatch: pytest.MonkeyPatch, ci: str, outcome: type[BaseException]
+) -> None:
+    monkeypatch.setenv('CI', ci)
+    monkeypatch.setattr(backends, 'POSTGRES', 'postgresql://postgres@127.0.0.1:1')
+    with pytest.raises(outcome, match='no PostgreSQL'), backends.database():
+        pass

@@ -239,6 +239,18 @@ def test_insert_into_a_frozen_database_may_come_true(
     assert rows(postgresql_db) in (0, 1)
 
 
+def test_stop_with_a_frozen_database(
+    index: DatabaseIndex, proxy: Proxy, postgresql_db: PostgreSQL
+) -> None:
+    async def scenario() -> None:
+        await asyncio.gather(*(index.page(1) for _ in range(3)))
+        proxy.freeze()
+
+    within(index, scenario)
+    proxy.thaw()
+    asyncio.run(until(lambda: postgresql_db.connections() == 0))
+
+
 @pytest.mark.parametrize('noticed', [True, False])
 def test_connection_that_died_idle(
     index: DatabaseIndex, proxy: Proxy, noticed: bool
@@ -397,11 +409,7 @@ def test_cancelled_requests_leak_no_connection(
 
     within(index, scenario)
     assert logged(caplog) == []
-
-    async def none_left() -> None:
-        await until(lambda: postgresql_db.connections() == 0)
-
-    asyncio.run(none_left())
+    asyncio.run(until(lambda: postgresql_db.connections() == 0))
 
 
 def test_more_requests_than_connections_while_they_are_taken(
@@ -533,7 +541,8 @@ def test_sqlite_that_is_locked(
     async def scenario() -> None:
         with closing(sqlite3.connect(sqlite_db.path)) as other:
             other.execute('BEGIN IMMEDIATE')
-            await is_gone(index.add(IMAGE))
+            (result,) = await asyncio.gather(index.add(IMAGE), return_exceptions=True)
+            assert type(result) is DatabaseGone  # so it is known not to be there
         await usable(index)
         await index.add(IMAGE)
         assert (await index.page(1)).images == [IMAGE]

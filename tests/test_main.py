@@ -195,6 +195,35 @@ def test_help(capsys: Captured, command: str) -> None:
         assert command in capsys.readouterr().out
 
 
+def test_database_that_cannot_be_used_stops_the_start(
+    runs: list[dict[str, Any]],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / 'file'
+    path.write_text('This is text.' * 100)
+    monkeypatch.setenv('ASGI_LOOK_DATABASE_URL', f'sqlite://{path}')
+    assert main(['config']) == 0
+    assert main([]) == 2
+    assert capsys.readouterr().err == (
+        f"asgilook: ASGI_LOOK_DATABASE_URL='sqlite://{path}': file is not a database\n"
+    )
+    assert runs == []
+
+
+def test_database_that_is_down_does_not_stop_the_start(
+    runs: list[dict[str, Any]],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    url = 'postgresql://127.0.0.1:1/images'
+    monkeypatch.setenv('ASGI_LOOK_DATABASE_URL', url)
+    assert main([]) == 0
+    assert capsys.readouterr().err == ''
+    assert len(runs) == 1
+
+
 def test_python_dash_m(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -16,9 +16,11 @@ from asgilook import store as store_module
 from asgilook.config import Config
 from asgilook.errors import (
     Busy,
+    DatabaseGone,
     DeadlineExceeded,
     ImageDamaged,
     ImageNotFound,
+    OutcomeUnknown,
     StorageUnavailable,
 )
 from asgilook.files import TEMPORARY
@@ -463,21 +465,45 @@ def test_delete_that_fails_leaves_the_image(
     run(scenario)
 
 
-def test_upload_that_cannot_be_listed_leaves_nothing(
-    config: Config, run: Run, monkeypatch: pytest.MonkeyPatch, photo: bytes
+def test_upload_without_an_index_is_refused_unread(
+    config: Config, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def fail(index: FolderIndex, image: Image) -> None:
-        assert files(config) == {image.image_id}
-        raise StorageUnavailable('Not now.')
+    async def is_usable(index: FolderIndex) -> bool:
+        return False
 
     async def scenario(store: Store) -> None:
-        monkeypatch.setattr(FolderIndex, 'add', fail)
+        monkeypatch.setattr(FolderIndex, 'is_usable', is_usable)
         with pytest.raises(StorageUnavailable):
-            await save(store, FIRST, photo)
-        assert (await store.list_images(9)).images == []
+            await store.upload().__aenter__()
 
     run(scenario)
     assert files(config) == set()
+
+
+@pytest.mark.parametrize(
+    ('kind', 'is_left'), [(DatabaseGone, False), (OutcomeUnknown, True)]
+)
+def test_upload_that_cannot_be_listed(
+    config: Config,
+    run: Run,
+    monkeypatch: pytest.MonkeyPatch,
+    photo: bytes,
+    kind: type[StorageUnavailable],
+    is_left: bool,
+) -> None:
+    """Its file is left only where it may be listed after all."""
+
+    async def fail(index: FolderIndex, image: Image) -> None:
+        assert files(config) == {image.image_id}
+        raise kind('Not now.')
+
+    async def scenario(store: Store) -> None:
+        monkeypatch.setattr(FolderIndex, 'add', fail)
+        with pytest.raises(kind):
+            await save(store, FIRST, photo)
+
+    run(scenario)
+    assert files(config) == ({FIRST} if is_left else set())
 
 
 def test_upload_that_is_deleted_before_it_is_listed(
