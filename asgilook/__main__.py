@@ -62,8 +62,9 @@ def _parser() -> argparse.ArgumentParser:
         prog='asgilook',
         description='An image service. Settings come from the environment: '
         'see `asgilook config`.',
-        epilog='Without a command it serves: `asgilook --port 8001`. '
-        'Exit codes: 0 all is well, 1 something is not, 2 wrong usage or settings.',
+        epilog='Without a command it serves, and takes --host, --port and --workers: '
+        'see `asgilook serve --help`. Exit codes: 0 all is well, 1 something '
+        'is not, 2 wrong usage or settings.',
     )
     parser.add_argument('--version', action='version', version=__version__)
     commands = parser.add_subparsers(metavar='COMMAND', required=True)
