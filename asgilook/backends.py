@@ -37,7 +37,8 @@ def make_storage(config: Config) -> Storage:
     """Make the storage, not yet started; raises `ConfigError`."""
     folder, url = local_folder(config), config.storage_url
     if url is None or not is_remote(config):
-        return FolderStorage(folder)
+        # What a database lists must not become another image under the same id.
+        return FolderStorage(folder, replaces=config.database_url is None)
     if config.database_url is None:
         raise refusal(
             config, 'storage_url', 'needs a database too: set ASGI_LOOK_DATABASE_URL'
