@@ -176,7 +176,7 @@ class Store:
         image = Image(image_id, size, length, modified_ns)
         try:
             await self._index.add(image)
-        except OutcomeUnknown:
+        except (OutcomeUnknown, asyncio.CancelledError):
             raise  # it may be listed after all, and then has to be there
         except BaseException:
             await self._call(self._storage.remove, image_id)

@@ -343,6 +343,28 @@ def test_insert_of_unknown_outcome(
     assert rows(postgresql_db) == 1
 
 
+def test_insert_that_is_refused_after_one_of_unknown_outcome(
+    index: DatabaseIndex, proxy: Proxy, postgresql_db: PostgreSQL
+) -> None:
+    """The image is listed, so that its file must stay."""
+
+    async def scenario() -> None:
+        postgresql_db.execute(
+            'CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS '
+            "$$ BEGIN IF EXISTS (SELECT FROM images) THEN RAISE 'no'; END IF; "
+            'RETURN NEW; END $$',
+            'CREATE TRIGGER refuse BEFORE INSERT ON images '
+            'FOR EACH ROW EXECUTE FUNCTION refuse()',
+        )
+        proxy.lose(b'INSERT 0 1')
+        with pytest.raises(OutcomeUnknown):
+            await alone(index.add(IMAGE))
+        assert proxy.lost == 1
+
+    within(index, scenario)
+    assert rows(postgresql_db) == 1
+
+
 def test_answer_to_a_delete_that_is_lost(
     index: DatabaseIndex, proxy: Proxy, postgresql_db: PostgreSQL
 ) -> None:
