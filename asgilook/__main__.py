@@ -32,7 +32,8 @@ it again. What was deleted comes back. Hidden files are left out, and links to f
 are not followed. Files that are refused are told on standard error, each with its
 reason. With --from-storage instead, all images of another storage come over as they
 are, each copy is read again and compared, and what is there already is passed over:
-from a folder to a bucket with a database, and back. Exit codes: 0 all are there, 1 some are not, 130 stopped by Ctrl-C.
+from a folder to a bucket with a database, and back. Exit codes: 0 all are there, 1 some
+are not, 130 stopped by Ctrl-C.
 """
 
 
@@ -61,8 +62,9 @@ def _parser() -> argparse.ArgumentParser:
         prog='asgilook',
         description='An image service. Settings come from the environment: '
         'see `asgilook config`.',
-        epilog='Without a command it serves: `asgilook --port 8001`. '
-        'Exit codes: 0 all is well, 1 something is not, 2 wrong usage or settings.',
+        epilog='Without a command it serves, and takes --host, --port and --workers: '
+        'see `asgilook serve --help`. Exit codes: 0 all is well, 1 something '
+        'is not, 2 wrong usage or settings.',
     )
     parser.add_argument('--version', action='version', version=__version__)
     commands = parser.add_subparsers(metavar='COMMAND', required=True)

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import sys
 import time
 from contextlib import closing, suppress
 
 from .config import Config
-from .errors import ImageNotFound, StorageUnavailable
+from .errors import AsgilookError, ImageNotFound, StorageUnavailable
 from .image import Image
 from .places import Place, opened
 from .storage import Entry
@@ -23,6 +24,8 @@ _TABLE = 'CREATE TABLE files (id TEXT PRIMARY KEY, length, stored_ns) WITHOUT RO
 
 class Check:
     """Compares a storage with its index, and prints what doesn't fit.
+
+    `failure` is what one of them failed with.
 
     Args:
         place: what to compare.
@@ -38,9 +41,16 @@ class Check:
         self.wrong = 0
         self.orphans = 0
         self.removed = 0
+        self.failure: AsgilookError | None = None
 
     async def run(self) -> None:
-        """Compare all; raises `StorageUnavailable`."""
+        """Compare all."""
+        try:
+            await self._compare_all()
+        except StorageUnavailable as ex:
+            self.failure = ex
+
+    async def _compare_all(self) -> None:
         with closing(sqlite3.connect('', check_same_thread=False)) as files:
             files.execute(_TABLE)
             await asyncio.to_thread(self._collect, files)
@@ -67,24 +77,32 @@ class Check:
 
     async def _is_missing(self, image: Image) -> bool:
         """Look again: it may have come or gone since the files were listed."""
-        try:
-            (await asyncio.to_thread(self._place.storage.open, image.image_id)).close()
-        except ImageNotFound:
-            return await self._place.index.get(image.image_id) is not None
-        return False
+        if await asyncio.to_thread(self._has_file, image.image_id):
+            return False
+        return await self._place.index.get(image.image_id) is not None
 
     async def _judge(self, file: Entry) -> None:
         """Tell of a file that is not listed, even now, and is not on its way."""
-        if time.time_ns() - file.stored_ns < self._younger_ns:
+        young = time.time_ns() - file.stored_ns < self._younger_ns
+        if young or await self._place.index.get(file.image_id) is not None:
             return
-        if await self._place.index.get(file.image_id) is not None:
-            return
-        self.orphans += 1
-        print(f'{file.image_id} is not listed, {file.length} bytes')
-        if self._remove:
-            with suppress(ImageNotFound):
-                await asyncio.to_thread(self._place.storage.remove, file.image_id)
-            self.removed += 1
+        if await asyncio.to_thread(self._has_file, file.image_id):
+            self.orphans += 1
+            print(f'{file.image_id} is not listed, {file.length} bytes')
+            if self._remove:
+                await asyncio.to_thread(self._drop, file.image_id)
+
+    def _has_file(self, image_id: str) -> bool:
+        try:
+            self._place.storage.open(image_id).close()
+        except ImageNotFound:
+            return False
+        return True
+
+    def _drop(self, image_id: str) -> None:
+        with suppress(ImageNotFound):
+            self._place.storage.remove(image_id)
+        self.removed += 1
 
     def _tell(self, image_id: str, what: str) -> None:
         self.wrong += 1
@@ -96,16 +114,7 @@ def check(config: Config, younger: float, *, remove: bool) -> int:
 
     Raises `ConfigError`.
     """
-    try:
-        result = asyncio.run(_run(config, younger, remove=remove))
-    except StorageUnavailable as ex:
-        print(f'asgilook: {ex}')
-        return 1
-    print(
-        f'{result.images} images, {result.wrong} without their file, {result.orphans} '
-        f'files that are not listed, {result.removed} of them removed'
-    )
-    return 1 if result.wrong or result.orphans > result.removed else 0
+    return _report(asyncio.run(_run(config, younger, remove=remove)))
 
 
 async def _run(config: Config, younger: float, *, remove: bool) -> Check:
@@ -113,3 +122,15 @@ async def _run(config: Config, younger: float, *, remove: bool) -> Check:
         comparison = Check(place, younger, remove=remove)
         await comparison.run()
         return comparison
+
+
+def _report(result: Check) -> int:
+    """Print the summary, and return the exit code."""
+    print(
+        f'{result.images} images, {result.wrong} without their file, {result.orphans} '
+        f'files that are not listed, {result.removed} of them removed'
+    )
+    if result.failure:
+        print(f'asgilook: {result.failure}; not all was compared', file=sys.stderr)
+        return 1
+    return 1 if result.wrong or result.orphans > result.removed else 0

@@ -125,7 +125,7 @@ def import_folder(config: Config, folder: str) -> int:
 
 def _check(folder: str, storage: str) -> None:
     try:
-        os.listdir(folder)
+        os.scandir(folder).close()
     except OSError as ex:
         raise ConfigError(f'{folder}: {ex.strerror}') from None
     folder, storage = os.path.realpath(folder), os.path.realpath(storage)

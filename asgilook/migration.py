@@ -78,11 +78,11 @@ class Migration:
                 return
             try:
                 await self._take(image)
-            except (StorageFull, StorageUnavailable) as ex:
-                self.failure = ex
-            except (AsgilookError, FileExistsError) as ex:
+            except (ImageDamaged, ImageExists, ImageNotFound, FileExistsError) as ex:
                 self.refused += 1
                 self._progress.say(f'{image.image_id}: {ex}')
+            except (StorageFull, StorageUnavailable) as ex:
+                self.failure = ex
             self._progress.advance()
 
     async def _take(self, image: Image) -> None:

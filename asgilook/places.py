@@ -16,7 +16,7 @@ from .image import Image
 from .index import Index, Page
 from .storage import Storage
 
-_PAGE = 1000
+PAGE = 1000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Place:
 
     async def pages(self) -> AsyncIterator[list[Image]]:
         """Yield all images, oldest first, some at a time."""
-        page = await self.index.page(_PAGE)
+        page = await self.index.page(PAGE)
         while page.images:
             yield page.images
             if not page.more:
@@ -39,7 +39,7 @@ class Place:
         """Go on, even where the last image has been deleted meanwhile."""
         for image in reversed(page.images):
             try:
-                return await self.index.page(_PAGE, image.image_id)
+                return await self.index.page(PAGE, image.image_id)
             except InvalidRequest:
                 continue
         raise StorageUnavailable('The images are being deleted; try again.')

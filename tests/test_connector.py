@@ -330,6 +330,22 @@ def test_answer_to_an_insert_that_is_lost(
     assert rows(postgresql_db) == 1
 
 
+@pytest.mark.parametrize('mark', [b'BEGIN', b'relname', b'COMMIT'])
+def test_connection_that_is_lost_while_the_tables_are_made(
+    index: DatabaseIndex,
+    proxy: Proxy,
+    mark: bytes,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def scenario() -> None:
+        assert proxy.lost == 1
+        await index.add(IMAGE)
+
+    proxy.lose(mark)
+    within(index, scenario)
+    assert logged(caplog) == []
+
+
 def test_insert_of_unknown_outcome(
     index: DatabaseIndex, proxy: Proxy, postgresql_db: PostgreSQL
 ) -> None:
