@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import copy
-import logging
-import os
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -14,10 +11,9 @@ from typing import Any
 import uvicorn
 import uvicorn.config
 
-from . import __version__, backends, healthcheck
-from .config import Config, ConfigError, describe, refusal
-from .index import Index
-from .redis_library import create_driver
+from . import __version__, healthcheck
+from .config import Config, ConfigError, describe
+from .places import prepared
 from .server import LimitedProtocol
 
 # After SIGTERM: seconds until what is still under way is given up.
@@ -34,7 +30,10 @@ The id of an image is made from the bytes of its file: what is there already, eq
 files too, is passed over, so that a run that was cut off is gone on with by running
 it again. What was deleted comes back. Hidden files are left out, and links to folders
 are not followed. Files that are refused are told on standard error, each with its
-reason. Exit codes: 0 all are there, 1 some are not, 130 stopped by Ctrl-C.
+reason. With --from-storage instead, all images of another storage come over as they
+are, each copy is read again and compared, and what is there already is passed over:
+from a folder to a bucket with a database, and back. Exit codes: 0 all are there, 1 some
+are not, 130 stopped by Ctrl-C.
 """
 
 
@@ -77,9 +76,8 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument(
         '--url', default='http://127.0.0.1:8000', help='default: %(default)s'
     )
-    importer = _add(commands, 'import', _import, 'take in a folder of pictures')
-    importer.description = _IMPORT
-    importer.add_argument('folder', metavar='FOLDER', help='with all folders below it')
+    _add_import(commands)
+    _add_check(commands)
     return parser
 
 
@@ -101,6 +99,40 @@ def _add_serve(commands: Any) -> None:
     )
     serve.add_argument(
         '--workers', type=_workers, default=1, help='processes; default: %(default)s'
+    )
+
+
+def _add_import(commands: Any) -> None:
+    importer = _add(commands, 'import', _import, 'take in a folder of pictures')
+    importer.description = _IMPORT
+    importer.add_argument(
+        'folder', metavar='FOLDER', nargs='?', help='with all folders below it'
+    )
+    importer.add_argument(
+        '--from-storage',
+        metavar='URL',
+        help='instead: all images of this storage (file:///path, s3://bucket/prefix), '
+        'with their ids and times',
+    )
+    importer.add_argument(
+        '--from-database',
+        metavar='URL',
+        help='the index of that storage, if it has one',
+    )
+
+
+def _add_check(commands: Any) -> None:
+    check = _add(commands, 'check', _check, 'compare the files with the list of images')
+    check.add_argument(
+        '--remove-orphans', action='store_true', help='remove files that are not listed'
+    )
+    check.add_argument(
+        '--younger',
+        metavar='SECONDS',
+        type=float,
+        default=3600,
+        help='pass over such files of the last seconds, as they may be on their way; '
+        'default: %(default)s',
     )
 
 
@@ -132,12 +164,26 @@ def _healthcheck(args: argparse.Namespace) -> int:
 
 def _import(args: argparse.Namespace) -> int:
     from .importer import import_folder  # the supervisor of workers needs no Pillow
+    from .migration import migrate
 
-    return import_folder(_prepared(Config()), args.folder)
+    if (args.folder is None) == (args.from_storage is None):
+        raise ConfigError('import takes either a FOLDER or --from-storage')
+    if args.from_database and not args.from_storage:
+        raise ConfigError('--from-database goes with --from-storage')
+    config = prepared(Config())
+    if args.from_storage is not None:
+        return migrate(config, args.from_storage, args.from_database)
+    return import_folder(config, args.folder)
+
+
+def _check(args: argparse.Namespace) -> int:
+    from .check import check
+
+    return check(prepared(Config()), args.younger, remove=args.remove_orphans)
 
 
 def _serve(args: argparse.Namespace) -> int:
-    _prepared(Config())
+    prepared(Config())
     uvicorn.run(
         'asgilook.asgi:app',
         host=args.host,
@@ -153,29 +199,6 @@ def _serve(args: argparse.Namespace) -> int:
         log_config=_log_config(),
     )
     return 0
-
-
-def _prepared(config: Config) -> Config:
-    """Fail here in one line, rather than in each of the workers that are to be."""
-    backends.make_storage(config)
-    index = backends.make_index(config)
-    create_driver(config)
-    try:
-        os.makedirs(backends.local_folder(config), exist_ok=True)
-    except OSError as ex:
-        is_path = backends.local_folder(config) == config.storage_path
-        name = 'storage_path' if is_path else 'storage_url'
-        raise refusal(config, name, ex.strerror or '') from None
-    if config.database_url is not None:
-        asyncio.run(_open(index))
-    return config
-
-
-async def _open(index: Index) -> None:
-    """Let a database say what is wrong; of one that is down the service will tell."""
-    logging.getLogger('asgilook').addHandler(logging.NullHandler())
-    await index.start()
-    await index.stop()
 
 
 def _log_config() -> dict[str, Any]:

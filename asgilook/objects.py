@@ -117,8 +117,8 @@ class ObjectStorage:
             for page in obstore.list(self._stores[PATIENCE], chunk_size=_PAGE):
                 for found in page:
                     if match := _NAME.fullmatch(found['path']):
-                        modified_ns = round(found['last_modified'].timestamp() * 1e9)
-                        yield Entry(match[1], found['size'], modified_ns)
+                        stored_ns = round(found['last_modified'].timestamp() * 1e9)
+                        yield Entry(match[1], found['size'], stored_ns)
 
     def _probe(self, seconds: float) -> None:
         with self._faults.named():

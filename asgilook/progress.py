@@ -12,11 +12,11 @@ LEAST_STEP = 100
 
 
 class Progress:
-    """What is told while files are worked on; `total` of them are expected."""
+    """What is told while files are worked on; `total` is None where nobody knows."""
 
-    def __init__(self, total: int, file: TextIO) -> None:
-        self._total = total
-        self._step = max(LEAST_STEP, total // LINES)
+    def __init__(self, total: int | None, file: TextIO) -> None:
+        self._of = '' if total is None else f' of {total}'
+        self._step = 1000 if total is None else max(LEAST_STEP, total // LINES)
         self._file = file
         self._done = 0
         self._bar = tqdm.tqdm(
@@ -28,7 +28,7 @@ class Progress:
         self._done += 1
         self._bar.update()
         if self._bar.disable and self._done % self._step == 0:
-            self.say(f'{self._done} of {self._total} files')
+            self.say(f'{self._done}{self._of} files')
 
     def say(self, line: str) -> None:
         """Print a line, above the bar."""

@@ -7,14 +7,14 @@ from typing import BinaryIO, NamedTuple, Protocol
 
 
 class Entry(NamedTuple):
-    """A file as a listing shows it: `length` in bytes, `modified_ns` of the file.
+    """A file as a listing shows it: `length` in bytes; it came here at `stored_ns`.
 
-    That time may be later than the image's.
+    That time may be later than the image's own.
     """
 
     image_id: str
     length: int
-    modified_ns: int
+    stored_ns: int
 
 
 class NewObject(Protocol):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import sys
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from asgilook.app import create_app
 from asgilook.backends import make_index, make_storage
 from asgilook.config import Config, ConfigError
 
-from . import samples
+from . import backends, samples
 from .conftest import Json, problem
 from .servers import run
 
@@ -183,6 +184,23 @@ def test_machines_agree(client: TestClient, other: TestClient) -> None:
         assert client.simulate_get('/images').json == images
 
 
+def test_id_that_comes_back(machine: Any) -> None:
+    """A database keeps what it lists; of a folder alone, the files are the truth."""
+    config = machine(1)
+    config.uuid_generator = lambda: uuid.UUID(int=1)
+    client = TestClient(create_app(config))
+    first = post(client, samples.photo(200, 150))
+    again = client.simulate_post('/images', body=samples.photo(100, 80), headers=TOKEN)
+    if config.database_url is None:
+        assert again.status_code == 201
+    else:
+        problem(again, 503)
+    expected = again.json if config.database_url is None else first
+    assert client.simulate_get('/images').json == [expected]
+    shown = samples.decode(client.simulate_get(expected['image']).content)
+    assert list(shown.size) == expected['size']
+
+
 def test_restart_keeps_all(machine: Any, client: TestClient, photo: bytes) -> None:
     image = post(client, photo)
     before = {uri: client.simulate_get(uri) for uri in ('/images', *uris(image))}
@@ -277,3 +295,18 @@ def test_nothing_of_an_extra_is_imported_unasked(tmp_path: Path) -> None:
         "print({'sqlalchemy', 'asyncpg', 'aiosqlite', 'obstore'} & {*sys.modules})"
     )
     assert run('-c', code, storage_path=tmp_path / 'images').stdout == 'set()\n'
+
+
+# What the tests need
+
+
+@pytest.mark.parametrize(
+    ('ci', 'outcome'), [('true', pytest.fail.Exception), ('', pytest.skip.Exception)]
+)
+def test_missing_postgresql_fails_in_ci(
+    monkeypatch: pytest.MonkeyPatch, ci: str, outcome: type[BaseException]
+) -> None:
+    monkeypatch.setenv('CI', ci)
+    monkeypatch.setattr(backends, 'POSTGRES', 'postgresql://postgres@127.0.0.1:1')
+    with pytest.raises(outcome, match='no PostgreSQL'), backends.database():
+        pass

@@ -10,6 +10,9 @@ from asgilook import shortcut
 from asgilook.app import create_app
 from asgilook.conditional import Conditional
 from asgilook.config import Config
+from asgilook.errors import StorageUnavailable
+from asgilook.folder_index import FolderIndex
+from asgilook.image import Image
 
 from . import samples
 
@@ -120,6 +123,22 @@ def test_replaced_image_is_answered_anew(config: Config, client: TestClient) -> 
         assert samples.decode(result.content).size == (150, 100)
         assert result.headers['x-asgilook-cache'] == state
     assert result.headers['etag'] != hit.headers['etag']
+
+
+def test_image_of_an_unknown_state_is_falcons(
+    client: TestClient, falcon_asked: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(index: FolderIndex, image: Image) -> bool:
+        raise StorageUnavailable('Not now.')
+
+    uri, hit = learned(client)
+    falcon_asked.clear()
+    with monkeypatch.context() as patch:
+        patch.setattr(FolderIndex, 'is_current', fail)
+        assert client.simulate_get(uri).content == hit.content
+    assert falcon_asked == [uri]
+    assert client.simulate_get(uri).content == hit.content
+    assert falcon_asked == [uri]
 
 
 def test_evicted_body_is_falcons(config: Config, falcon_asked: list[str]) -> None:

@@ -474,10 +474,10 @@ def test_upload_without_an_index_is_refused_unread(
     async def scenario(store: Store) -> None:
         monkeypatch.setattr(FolderIndex, 'is_usable', is_usable)
         with pytest.raises(StorageUnavailable):
-            async with store.upload():
-                raise AssertionError
+            await store.upload().__aenter__()
 
     run(scenario)
+    assert files(config) == set()
 
 
 @pytest.mark.parametrize(

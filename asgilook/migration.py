@@ -1,0 +1,196 @@
+"""`asgilook import --from-storage`: images from one storage and index into another.
+
+They keep their ids, bytes and times, so that lists and ETags are as they were.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import closing, suppress
+from functools import partial
+from typing import BinaryIO
+
+from .backends import local_folder
+from .config import Config, ConfigError
+from .errors import (
+    AsgilookError,
+    ImageDamaged,
+    ImageExists,
+    ImageNotFound,
+    StorageFull,
+    StorageUnavailable,
+)
+from .files import storage_errors
+from .image import Image
+from .places import Place, opened
+from .progress import Progress
+
+# Copied at a time: the most of it is waiting for a disk or a network.
+JOBS = 8
+_BLOCK = 1024 * 1024
+
+
+class Migration:
+    """Copies what isn't there yet, and counts what became of it.
+
+    `failure` is what a storage or an index failed with, and `signal` what it was
+    stopped by. Where `in_place`, both have the same files, and only the index is new.
+    """
+
+    def __init__(
+        self, source: Place, target: Place, progress: Progress, *, in_place: bool
+    ) -> None:
+        self._source = source
+        self._target = target
+        self._progress = progress
+        self._in_place = in_place
+        self.copied = 0
+        self.present = 0
+        self.refused = 0
+        self.failure: AsgilookError | None = None
+        self.signal = 0
+
+    async def run(self) -> None:
+        """Copy all, page by page, some images at a time."""
+        try:
+            async for page in self._source.pages():
+                images = iter(page)
+                async with asyncio.TaskGroup() as group:
+                    for _ in range(JOBS):
+                        group.create_task(self._work(images))
+                if self.signal or self.failure:
+                    return
+        except (StorageFull, StorageUnavailable) as ex:
+            self.failure = ex
+
+    def stop(self, number: int) -> None:
+        """Begin no more, because of a signal; what is under way goes on to its end."""
+        self.signal = self.signal or number
+
+    async def _work(self, images: Iterator[Image]) -> None:
+        for image in images:
+            if self.signal or self.failure:
+                return
+            try:
+                await self._take(image)
+            except (ImageDamaged, ImageExists, ImageNotFound, FileExistsError) as ex:
+                self.refused += 1
+                self._progress.say(f'{image.image_id}: {ex}')
+            except (StorageFull, StorageUnavailable) as ex:
+                self.failure = ex
+            self._progress.advance()
+
+    async def _take(self, image: Image) -> None:
+        found = await self._target.index.get(image.image_id)
+        if found == image:
+            self.present += 1
+            return
+        if found is not None:
+            raise ImageExists('another image has this id')
+        if not self._in_place:
+            await asyncio.to_thread(self._copy, image)
+        await self._target.index.add(image)
+        self.copied += 1
+
+    def _copy(self, image: Image) -> None:
+        """Copy a file, and read the copy again to prove it.
+
+        A copy that is there already is of a run that was cut off before it was listed.
+        """
+        with storage_errors():
+            new = self._target.storage.create()
+            try:
+                digest = self._read(image, new.file)
+                with suppress(ImageExists):
+                    new.publish(image.image_id, image.modified_ns)
+            finally:
+                new.close()
+            with self._target.storage.open(image.image_id) as copy:
+                if _sha256(copy) != digest:
+                    raise ImageDamaged('the file in the new storage is another one')
+
+    def _read(self, image: Image, target: BinaryIO) -> bytes:
+        try:
+            with self._source.storage.open(image.image_id) as file:
+                digest = _sha256(file, target)
+        except ImageNotFound:
+            raise ImageNotFound('it is listed, but its file is missing') from None
+        if target.tell() != image.length:
+            raise ImageDamaged(f'its file is not of {image.length} bytes, as listed')
+        return digest
+
+
+def _sha256(file: BinaryIO, target: BinaryIO | None = None) -> bytes:
+    digest = hashlib.sha256()
+    while block := file.read(_BLOCK):
+        digest.update(block)
+        if target is not None:
+            target.write(block)
+    return digest.digest()
+
+
+def migrate(config: Config, storage_url: str, database_url: str | None) -> int:
+    """Copy all images to where the settings have them; return the exit code.
+
+    Raises `ConfigError`.
+    """
+    source = _source(config, storage_url, database_url)
+    with closing(Progress(None, sys.stderr)) as progress:
+        migration = asyncio.run(_run(source, config, progress))
+    return _report(migration)
+
+
+def _source(config: Config, storage_url: str, database_url: str | None) -> Config:
+    urls = {'STORAGE_URL': storage_url, 'DATABASE_URL': database_url or 'none'}
+    try:
+        source = Config({f'ASGI_LOOK_{name}': url for name, url in urls.items()})
+    except ConfigError as ex:
+        raise ConfigError(str(ex).replace('ASGI_LOOK_', 'source: ')) from None
+    source.storage_path = config.storage_path
+    if source.database_url == config.database_url and _same_files(source, config):
+        raise ConfigError('the source is what the settings have already')
+    if (source.storage_url or 'file:').startswith('file:'):
+        try:
+            os.listdir(local_folder(source))
+        except OSError as ex:
+            raise ConfigError(f'{local_folder(source)}: {ex.strerror}') from None
+    return source
+
+
+def _same_files(one: Config, other: Config) -> bool:
+    return _location(one) == _location(other)
+
+
+def _location(config: Config) -> str:
+    url = config.storage_url or 'file:'
+    return os.path.realpath(local_folder(config)) if url.startswith('file:') else url
+
+
+async def _run(source: Config, target: Config, progress: Progress) -> Migration:
+    async with opened(source) as origin, opened(target) as goal:
+        in_place = _same_files(source, target)
+        migration = Migration(origin, goal, progress, in_place=in_place)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            handler = partial(migration.stop, number)
+            asyncio.get_running_loop().add_signal_handler(number, handler)
+        await migration.run()
+        return migration
+
+
+def _report(migration: Migration) -> int:
+    """Print the summary, and return the exit code."""
+    print(
+        f'copied and compared {migration.copied}, already there {migration.present}, '
+        f'refused {migration.refused}'
+    )
+    if migration.failure:
+        print(f'asgilook: {migration.failure}', file=sys.stderr)
+    elif migration.signal:
+        print('asgilook: stopped; run it again to go on', file=sys.stderr)
+        return 128 + migration.signal
+    return 1 if migration.refused or migration.failure else 0
