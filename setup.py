@@ -24,6 +24,9 @@ REQUIREMENTS = [
     'uvloop>=0.19',
 ]
 
+# An older one lets a subscription end where its socket's timeout does.
+REDIS = ['redis>=8.1']
+
 DATABASE = [
     'aiosqlite>=0.20',
     'asyncpg>=0.30',
@@ -34,8 +37,10 @@ S3 = ['obstore>=0.12']
 
 TEST = [
     *DATABASE,
+    *REDIS,
     *S3,
     'birdisle>=0.2.2',
+    'fakeredis>=2.40',
     'moto[server]>=5.0',
     'playwright>=1.49',
     'pytest>=8.0',
@@ -94,6 +99,7 @@ setup(
         'benchmark': BENCHMARK,
         'database': DATABASE,
         'dev': DEV + TEST,
+        'redis': REDIS,
         's3': S3,
         'test': TEST,
     },

@@ -20,6 +20,7 @@ from .conditional import Representation
 from .config import Config
 from .errors import AsgilookError
 from .redis_client import Redis
+from .redis_library import create_driver
 
 _VERSION = 1
 
@@ -41,9 +42,7 @@ class RedisCache:
     def __init__(self, config: Config) -> None:
         self._ttl = config.cache_ttl
         self._body_size = config.cache_body_size
-        self._redis = Redis(
-            config.create_redis_pool, config.redis_host, config.redis_timeout
-        )
+        self._redis = Redis(create_driver(config), config.redis_timeout)
         self._memory: cachetools.LRUCache[str, tuple[str, bytes]]
         self._memory = cachetools.LRUCache(
             config.cache_memory, getsizeof=lambda value: len(value[1])

@@ -66,7 +66,9 @@ class Config:
         '`sqlite:///absolute/path`; s3:// needs one',
     )
     redis_host: str | None = _setting(
-        'redis://localhost', parsers.redis_url, 'Redis URL; `none` for no Redis'
+        'redis://localhost',
+        parsers.redis_url,
+        'Redis URL, also of Sentinels or of a Cluster; `none` for no Redis',
     )
     min_thumb_size: int = _setting(
         '64', parsers.integer(1), 'pixels of the shorter side of the smallest thumbnail'
@@ -127,6 +129,8 @@ class Config:
         for field in settings():
             setattr(self, field.name, _read(field, environ))
         self.create_redis_pool: Callable[[Any], Awaitable[Any]] = create_redis_pool
+        # Makes a client of redis.asyncio from a URL, and is then used instead.
+        self.redis_from_url: Callable[[str], Any] | None = None
         self.uuid_generator: Callable[[], uuid.UUID] = uuid.uuid4
 
 

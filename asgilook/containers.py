@@ -33,14 +33,14 @@ _avif_exif = re.compile(rb'(infe(?:\x02.{7}|\x03.{9}))Exif', re.DOTALL)
 class Picture:
     """An upload taken apart.
 
-    `data` is for the decoder; `rewritten` is what may be stored just as it is.
+    `data` is for the decoder; a `sound` JPEG is one that `jpeg.rewrite` has made.
     """
 
     format: str
     data: bytes
     exif: bytes = b''
     icc: bytes = b''
-    rewritten: bytes | None = None
+    sound: bool = False
 
 
 def take_apart(data: bytes, check: Check) -> Picture | None:
@@ -67,10 +67,6 @@ def take_apart(data: bytes, check: Check) -> Picture | None:
 
 def _jpeg(data: bytes, check: Check) -> Picture:
     header = jpeg.parse(data, check)
-    return Picture(
-        'JPEG',
-        jpeg.without_metadata(data, header),
-        header.exif,
-        header.profile,
-        jpeg.rewrite(data, header),
-    )
+    rewritten = jpeg.rewrite(data, header)
+    clean = rewritten or jpeg.without_metadata(data, header)
+    return Picture('JPEG', clean, header.exif, header.profile, bool(rewritten))

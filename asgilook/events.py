@@ -24,6 +24,7 @@ import msgpack
 from .config import Config
 from .errors import Unavailable
 from .lifecycle import Draining
+from .redis_library import create_driver
 from .relay import Relay
 from .subscription import Subscription, encode
 
@@ -60,9 +61,7 @@ class Hub:
 
     def __init__(self, config: Config, draining: Draining) -> None:
         self._draining = draining
-        self._relay = Relay(
-            config.create_redis_pool, config.redis_host, config.redis_timeout, self
-        )
+        self._relay = Relay(create_driver(config), config.redis_timeout, self)
         self._subscriptions: weakref.WeakSet[Subscription] = weakref.WeakSet()
         self._token = secrets.token_hex(4)
         self._last_ns = 0

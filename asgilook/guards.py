@@ -71,7 +71,8 @@ def refuse(picture: Picture, image: Image.Image, max_pixels: int) -> None:
         )
     if max(width, height) > MAX_SIDE:
         raise ImageDamaged(f'The image has a side of more than {MAX_SIDE} pixels.')
-    if picture.format == 'JPEG' and jpeg.count_scans(picture.data) > MAX_SCANS:
+    has_scans = picture.format == 'JPEG' and not picture.sound  # which has just one
+    if has_scans and jpeg.count_scans(picture.data) > MAX_SCANS:
         raise ImageDamaged(f'The image has more than {MAX_SCANS} scans.')
     if isinstance(image, TiffImageFile) and tiff.has_absurd_tiles(image):
         raise ImageDamaged('The tiles of the image are much larger than the image.')

@@ -17,7 +17,7 @@ from contextlib import closing
 from functools import partial
 from weakref import WeakValueDictionary
 
-from . import tree
+from . import backends, tree
 from .config import Config, ConfigError
 from .errors import AsgilookError, ImageNotFound, StorageFull, StorageUnavailable
 from .progress import Progress
@@ -115,7 +115,7 @@ def content_id(data: bytes) -> str:
 
 def import_folder(config: Config, folder: str) -> int:
     """Take in a folder, tell of it, and return the exit code; raises `ConfigError`."""
-    _check(folder, config.storage_path)
+    _check(folder, backends.local_folder(config))
     total = sum(1 for _ in tree.walk(folder))
     with closing(Progress(total, sys.stderr)) as progress:
         importer = Importer(config, store := Store(config), progress)

@@ -147,10 +147,11 @@ def count_scans(data: bytes) -> int:
 
 
 def rewrite(data: bytes, header: Header) -> bytes | None:
-    """Return the same picture without metadata, or None in any doubt.
+    """Return the same picture without metadata and EOI, or None in any doubt.
 
     It takes a baseline picture with one scan, grey or YCbCr, whose colours no APP14
-    and no unusual component numbers change. The scan itself is not looked into.
+    and no unusual component numbers change. The scan itself is not looked into: it is
+    whole if what is returned, padding in place of EOI, can be decoded.
     """
     kept = [(marker, part) for marker, part in header.segments if marker != APP0]
     frames = [part for marker, part in kept if marker == SOF0]
@@ -158,16 +159,18 @@ def rewrite(data: bytes, header: Header) -> bytes | None:
     if not header.sound or len(frames) != 1 or markers - {DRI} != {SOF0, DHT, DQT}:
         return None
     scan = _only_scan(data, header.scan, frames[0])
-    return scan and b''.join([SOI, JFIF, *(part for _, part in kept), scan])
+    if scan is None:
+        return None
+    return b''.join([SOI, JFIF, *(part for _, part in kept), scan, PADDING])
 
 
-def proof(rewritten: bytes) -> bytes:
-    """Return a file that decodes if and only if the scan is not cut short."""
-    return rewritten[: -len(EOI)] + PADDING
+def ended(rewritten: bytes) -> tuple[memoryview, bytes]:
+    """Return the two parts of a whole file: all but the padding, and an EOI."""
+    return memoryview(rewritten)[: -len(PADDING)], EOI
 
 
-def _only_scan(data: bytes, start: int, frame: bytes) -> bytes | None:
-    """Return the scan with its EOI if it is all that the frame header announces."""
+def _only_scan(data: bytes, start: int, frame: bytes) -> memoryview | None:
+    """Return the scan up to its EOI if it is all that the frame header announces."""
     if len(frame) < 10:
         return None
     bits, height, width, count = struct.unpack_from('>BHHB', frame, 4)
@@ -178,4 +181,4 @@ def _only_scan(data: bytes, start: int, frame: bytes) -> bytes | None:
     if data[start + 2 : start + 5] != bytes((0, 6 + 2 * count, count)):
         return None
     end = _next_marker(data, start + 8 + 2 * count)
-    return data[start : end.end()] if end and end[0] == EOI else None
+    return memoryview(data)[start : end.start()] if end and end[0] == EOI else None

@@ -7,6 +7,8 @@ import re
 from collections.abc import Callable
 from urllib.parse import SplitResult, unquote, urlsplit
 
+from . import redis_url as redis_servers
+
 _UNITS = {None: 1, 'KiB': 1024, 'MiB': 1024**2, 'GiB': 1024**3}
 
 # Names of buckets that work with every S3, as AWS has them.
@@ -83,8 +85,13 @@ def redis_url(value: str) -> str | None:
     """Parse the URL of a Redis, or none."""
     if value.lower() == 'none':
         return None
-    if _split(value).scheme not in ('redis', 'rediss', 'unix'):
-        raise ValueError('must be redis://, rediss:// or unix://, or none')
+    if redis_servers.is_many(value):
+        redis_servers.parse(value)  # raises ValueError for what it can't be
+    elif _split(value).scheme not in ('redis', 'rediss', 'unix'):
+        raise ValueError(
+            'must be redis://, rediss://, unix://, redis+sentinel://, '
+            'redis+cluster:// or none'
+        )
     return value
 
 

@@ -14,6 +14,7 @@ from .config import Config, ConfigError, refusal
 from .errors import InvalidRequest, StorageUnavailable
 from .image import Image
 from .index import Index, Page
+from .redis_library import create_driver
 from .storage import Storage
 
 PAGE = 1000
@@ -65,6 +66,7 @@ def prepared(config: Config) -> Config:
     """Fail here in one line, rather than in each of the workers that are to be."""
     backends.make_storage(config)
     index = backends.make_index(config)
+    create_driver(config)
     try:
         os.makedirs(backends.local_folder(config), exist_ok=True)
     except OSError as ex:

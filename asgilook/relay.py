@@ -11,7 +11,9 @@ import collections
 import contextlib
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Any, Protocol
+from typing import Protocol
+
+from .redis_driver import Driver, Subscription
 
 log = logging.getLogger(__name__)
 
@@ -44,49 +46,36 @@ class Relay:
     """Sends messages to all workers, and gives theirs to a listener.
 
     Args:
-        connect: makes an aioredis pool, or None for no Redis.
-        address: where it connects to.
+        driver: talks to Redis.
         timeout: seconds that a command may take.
         listener: hears what comes through.
     """
 
-    def __init__(
-        self,
-        connect: Callable[[Any], Awaitable[Any]],
-        address: Any,
-        timeout: float,
-        listener: Listener,
-    ) -> None:
-        self._connect = connect
-        self._address = address
+    def __init__(self, driver: Driver, timeout: float, listener: Listener) -> None:
+        self._driver = driver
         self._timeout = timeout
         self._listener = listener
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._pool: Any = None
-        self._connection: Any = None
+        self._is_joined = False
         self._outbox: collections.deque[bytes] = collections.deque()
         self._wake = asyncio.Event()
         self._stopping = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Begin to join; a pool of an earlier start on this loop is used again."""
-        loop = asyncio.get_running_loop()
-        if self._loop is not loop:
-            self._loop, self._pool = loop, None
+        """Begin to join."""
         self._wake, self._stopping = asyncio.Event(), asyncio.Event()
-        self._task = loop.create_task(self._run())
+        self._task = asyncio.get_running_loop().create_task(self._run())
 
     async def stop(self) -> None:
         """Leave, and close the connections."""
         self._stopping.set()
-        self._hang_up()
+        self._wake.set()
         if self._task is not None:
             await self._task
 
     def send(self, message: bytes) -> bool:
         """Send a message soon; False where it can't be, so that nobody will get it."""
-        if self._connection is None or len(self._outbox) >= OUTBOX:
+        if not self._is_joined or len(self._outbox) >= OUTBOX:
             return False
         self._outbox.append(message)
         self._wake.set()
@@ -95,80 +84,76 @@ class Relay:
     async def _run(self) -> None:
         while not self._stopping.is_set():
             try:
-                if not await self._connected():
-                    return
-                await self._session(self._pool.connection)
-            except Exception as ex:  # aioredis fails in many ways
+                async with asyncio.timeout(self._timeout):
+                    if not await self._driver.connect():
+                        return
+                    subscription = await self._driver.subscribe(CHANNEL)
+                await self._session(subscription)
+            except Exception as ex:  # clients fail in many ways
                 log.debug('no Redis for events: %r', ex)
+            await self._soon(self._driver.disconnect)
             await self._pause()
-
-    async def _connected(self) -> bool:
-        if self._pool is None:
-            async with asyncio.timeout(self._timeout):
-                self._pool = await self._connect(self._address)
-        return self._pool is not None
 
     async def _pause(self) -> None:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(RETRY_SECONDS):
                 await self._stopping.wait()
 
-    async def _session(self, pool: Any) -> None:
+    async def _session(self, subscription: Subscription) -> None:
         """Pass messages on until the connection is lost; raises for any reason."""
-        async with asyncio.timeout(self._timeout):
-            connection = await pool.acquire()
         try:
             async with asyncio.timeout(self._timeout):
-                await connection.execute_pubsub('SUBSCRIBE', CHANNEL)
-                await pool.execute('PUBLISH', CHANNEL, _HELLO)
-            self._join(connection)
+                await self._driver.publish(CHANNEL, _HELLO)
+            self._join()
             async with asyncio.TaskGroup() as group:
-                group.create_task(self._receive(connection))
-                group.create_task(self._send(connection, pool))
+                group.create_task(self._receive(subscription))
+                group.create_task(self._send(subscription))
+                group.create_task(self._end(subscription))
         finally:
             self._leave()
-            connection.close()
-            pool.release(connection)
-            with contextlib.suppress(Exception):
-                async with asyncio.timeout(self._timeout):
-                    await connection.wait_closed()
-                    await pool.clear()
+            await self._soon(subscription.close)
 
-    def _join(self, connection: Any) -> None:
+    async def _soon(self, close: Callable[[], Awaitable[None]]) -> None:
+        with contextlib.suppress(Exception):
+            async with asyncio.timeout(self._timeout):
+                await close()
+
+    def _join(self) -> None:
         if self._stopping.is_set():
             raise ConnectionAbortedError('stopping')
-        self._connection = connection
+        self._is_joined = True
         log.debug('events go through Redis')
         self._listener.joined()
 
     def _leave(self) -> None:
-        if self._connection is None:
+        if not self._is_joined:
             return
-        self._connection = None
+        self._is_joined = False
         self._outbox.clear()
         if not self._stopping.is_set():
             log.warning('lost Redis: events stay within their worker')
         self._listener.left()
 
-    async def _receive(self, connection: Any) -> None:
-        channel = connection.pubsub_channels[CHANNEL]
-        async for message in channel.iter():
+    async def _receive(self, subscription: Subscription) -> None:
+        async for message in subscription.messages():
             self._listener.received(message)
         raise ConnectionResetError('Redis hung up')
 
-    async def _send(self, connection: Any, pool: Any) -> None:
-        while True:
+    async def _send(self, subscription: Subscription) -> None:
+        while not self._stopping.is_set():
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(PING_SECONDS):
                     await self._wake.wait()
             self._wake.clear()
             async with asyncio.timeout(self._timeout):
-                await connection.execute('PING')
+                await subscription.ping()
             while self._outbox:
                 async with asyncio.timeout(self._timeout):
-                    await pool.execute('PUBLISH', CHANNEL, self._outbox[0])
+                    await self._driver.publish(CHANNEL, self._outbox[0])
                 self._outbox.popleft()
 
-    def _hang_up(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
+    async def _end(self, subscription: Subscription) -> None:
+        await self._stopping.wait()
+        # In Python 3.11 wait_for(), and so a client, may miss that it is cancelled.
+        await self._soon(subscription.close)
+        raise ConnectionAbortedError('stopping')

@@ -35,10 +35,11 @@ Size = tuple[int, int]
 Check = Callable[[], None]
 
 # In entity tags: to be raised with whatever changes the bytes of a thumbnail.
-RENDERER = f'1-{PIL.__version__}-{features.version("libjpeg_turbo")}'
+RENDERER = f'2-{PIL.__version__}-{features.version("libjpeg_turbo")}'
 
-# Of an upload decoders get small blocks, so that no block is long to decode.
-BLOCK = 4096
+# Of an upload decoders get small blocks, so that no block is long to decode. A sound
+# JPEG takes no longer than its pixels: it is decoded all at once, without a copy.
+SMALL_BLOCK, ALL = 4096, 1 << 30
 
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -89,16 +90,22 @@ def to_jpeg(
             raise UnsupportedFormat(
                 'The file is not a JPEG, PNG, GIF, WebP, AVIF, BMP or TIFF image.'
             )
-        image = _open(picture.data, picture.format, checked, BLOCK)
+        block = ALL if picture.sound else SMALL_BLOCK
+        image = _open(picture.data, picture.format, checked, block)
         refuse(picture, image, max_pixels)
         options = _save_options(image, quality)
         size = image.size
-        clean = _lossless(picture, image, checked) or _decode(picture, image)
+        clean: Image.Image | tuple[memoryview, bytes]
+        if _is_ready(picture, image, checked):
+            clean = jpeg.ended(picture.data)
+        else:
+            clean = _decode(picture, image)
         accepted(picture.format)
         del picture, image  # a turned picture is in memory twice until here
     check()
-    if isinstance(clean, bytes):
-        target.write(clean)
+    if isinstance(clean, tuple):
+        for part in clean:
+            target.write(part)
         target.flush()
         return size
     _write(clean, target, options)
@@ -110,25 +117,36 @@ def thumbnail(
 ) -> None:
     """Write a stored JPEG at `size`: both its sides halved and floored k times.
 
-    libjpeg itself scales down to 1/8, at the cost of a part of the decoding; it
-    rounds sides up, so that odd ones need a resampling by a fraction of a pixel.
+    libjpeg itself scales down to 1/8, at the cost of a part of the decoding.
     Raises `ImageDamaged`, OSError of the files, MemoryError, and whatever `check` does.
     """
     data = source.read()
     with decoding(check) as checked:
         image = _open(data, 'JPEG', checked)
-        drafted = image.draft(image.mode, size)
+        drafted = image.draft(image.mode, _first_size(image.size, size))
         image.load()
         image.info = {}
         small: Image.Image = image
         if drafted and image.size != size:
-            small = image.resize(size, Image.Resampling.BICUBIC, drafted[1])
+            small = image.resize(size, Image.Resampling.LANCZOS, drafted[1])
     check()
     _encode(small, target, {'quality': quality})
 
 
+def _first_size(full: Size, size: Size) -> Size:
+    """Return the size to which libjpeg is to scale: the thumbnail's, or once more.
+
+    It rounds odd sides up. To shift the pixels by a fraction of one then costs fine
+    detail, below 1/2 much of it (benchmarks/README.md), so they are taken from more.
+    """
+    scale = full[0] // size[0]
+    if scale > 2 and (full[0] % scale or full[1] % scale):
+        return size[0] * 2, size[1] * 2
+    return size
+
+
 def _open(
-    data: bytes, format_: str, check: Check, block: int = ImageFile.MAXBLOCK
+    data: bytes, format_: str, check: Check, block: int = ALL
 ) -> ImageFile.ImageFile:
     image = Image.open(CheckedFile(data, check), formats=(format_,))
     image.decodermaxblock = block
@@ -157,18 +175,18 @@ def _metadata(picture: Picture, image: Image.Image) -> tuple[int, bytes]:
     )
 
 
-def _lossless(picture: Picture, image: Image.Image, check: Check) -> bytes | None:
-    """Return the upload's own scan without metadata, if that is all it needs."""
+def _is_ready(picture: Picture, image: Image.Image, check: Check) -> bool:
+    """Tell whether a JPEG may be stored with its own scan; raise if that is damaged."""
     orientation, icc = _metadata(picture, image)
-    if picture.rewritten is None or orientation != 1:
-        return None
+    if not picture.sound or orientation != 1:
+        return False
     if icc and not colour.is_srgb(icc, image.mode):
-        return None
+        return False
     # At 1/8 libjpeg reads all of the scan, but computes few of its pixels.
-    proof = _open(jpeg.proof(picture.rewritten), 'JPEG', check)
+    proof = _open(picture.data, 'JPEG', check)
     proof.draft('L', (max(1, image.width // 8), max(1, image.height // 8)))
     proof.load()
-    return picture.rewritten
+    return True
 
 
 def _decode(picture: Picture, image: Image.Image) -> Image.Image:

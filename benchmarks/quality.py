@@ -98,6 +98,7 @@ METHODS: dict[str, Method] = {
     'draft, Lanczos': partial(drafted, larger=1, resampling=LANCZOS),
     'draft x2, reduce': reduced,
     'draft x2, Hamming': partial(drafted, larger=2, resampling=HAMMING),
+    'draft x2, Lanczos': partial(drafted, larger=2, resampling=LANCZOS),
     'Image.thumbnail': thumbnail,
 }
 

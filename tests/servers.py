@@ -295,11 +295,11 @@ class RedisServer(Process):
 
     ready = 'Ready to accept connections'
 
-    def __init__(self, folder: Path, port: int = 0) -> None:
-        self.port = port or _free_port()
-        command = f'--bind {HOST} --port {self.port} --appendonly no --dir'.split()
-        program = require('redis-server')
-        super().__init__(folder, program, *command, str(folder), '--save', '')
+    def __init__(self, folder: Path, port: int = 0, options: str = '') -> None:
+        self.port = port or free_port()
+        command = f'--bind {HOST} --port {self.port} --appendonly no {options}'.split()
+        where = '--dir', str(folder), '--save', ''
+        super().__init__(folder, require('redis-server'), *command, *where)
         self.url = f'redis://{HOST}:{self.port}'
 
     def command(self, *words: str) -> Any:
@@ -316,7 +316,7 @@ class RedisServer(Process):
         return sorted(self.command('KEYS', '*'))
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.create_server((HOST, 0)) as server:
         port: int = server.getsockname()[1]
         return port

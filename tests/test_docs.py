@@ -39,7 +39,7 @@ def test_readme_has_the_table_of_settings(readme: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ('block', 'least'), [('REQUIREMENTS', 6), ('DATABASE', 3), ('S3', 1)]
+    ('block', 'least'), [('REQUIREMENTS', 6), ('DATABASE', 3), ('REDIS', 1), ('S3', 1)]
 )
 def test_readme_names_the_dependencies(readme: str, block: str, least: int) -> None:
     setup = (ROOT / 'setup.py').read_text(encoding='utf-8')

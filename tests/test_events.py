@@ -85,7 +85,7 @@ def alone(config: Config) -> Config:
 
 async def joined(hub: Hub) -> None:
     """Wait until a hub has joined Redis."""
-    await eventually(lambda: hub._relay._connection is not None)
+    await eventually(lambda: hub._relay._is_joined)
 
 
 # -- A hub on its own -------------------------------------------------------------

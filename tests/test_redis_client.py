@@ -9,6 +9,7 @@ import birdisle.aioredis
 import pytest
 
 from asgilook import redis_client
+from asgilook.aioredis_driver import AioredisDriver
 from asgilook.redis_client import RETRY_SECONDS, Redis
 
 from .conftest import RedisServer, logged, until
@@ -62,7 +63,7 @@ def connector() -> Connector:
 
 def test_values(connector: Connector, redis: RedisServer) -> None:
     async def main() -> None:
-        client = Redis(connector, redis.address, 10)
+        client = Redis(AioredisDriver(connector, redis.address), 10)
         await client.start()
         assert await client.get('key', 9) is None
         await client.set('key', b'123456789', 60)
@@ -85,7 +86,7 @@ def test_large_value_is_never_read_whole(
     redis.execute('SET', 'key', bytes(10_000_000))
 
     async def main() -> None:
-        client = Redis(connector, redis.address, 10)
+        client = Redis(AioredisDriver(connector, redis.address), 10)
         await client.start()
         assert await client.get('key', 1000) is None
         await client.stop()
@@ -103,7 +104,7 @@ def test_large_value_is_never_read_whole(
 def test_pool_is_used_again_on_its_loop(
     connector: Connector, redis: RedisServer
 ) -> None:
-    client = Redis(connector, redis.address, 10)
+    client = Redis(AioredisDriver(connector, redis.address), 10)
 
     async def main() -> None:
         for number in range(3):
@@ -126,7 +127,7 @@ def test_redis_that_comes_back(
     connector.down = True
 
     async def main() -> None:
-        client = Redis(connector, redis.address, 10)
+        client = Redis(AioredisDriver(connector, redis.address), 10)
         await client.start()
         for _ in range(3):
             await client.set('key', b'value', 60)
@@ -148,7 +149,7 @@ def test_redis_that_is_down_is_left_alone(
     connector.down = True
 
     async def main() -> None:
-        client = Redis(connector, redis.address, 10)
+        client = Redis(AioredisDriver(connector, redis.address), 10)
         await client.start()
         connector.down = False
         await client.set('key', b'value', 60)
@@ -175,7 +176,7 @@ def test_redis_that_is_down_is_tried_by_one_request(clock: Clock) -> None:
         raise ConnectionRefusedError
 
     async def main() -> None:
-        client = Redis(connect, 'redis://cache.example', 10)
+        client = Redis(AioredisDriver(connect, 'redis://cache.example'), 10)
         await client.start()
         clock.now += RETRY_SECONDS
         trying = asyncio.create_task(client.get('key', 9))
@@ -194,7 +195,7 @@ def test_hanging_command_closes_its_connections(
 
     async def main() -> None:
         pool = await connector(redis.address)
-        client = Redis(answering(pool), redis.address, 0.2)
+        client = Redis(AioredisDriver(answering(pool), redis.address), 0.2)
         await client.start()
         redis.execute('CLIENT', 'PAUSE', 300)
         await client.set('key', b'value', 60)
@@ -206,9 +207,40 @@ def test_hanging_command_closes_its_connections(
     assert redis.keys() == set()
 
 
+def test_fault_counts_once_however_many_commands_it_hits(clock: Clock) -> None:
+    """Thousands of late failures must not each close what was opened since."""
+    cleared: list[int] = []
+    answers: list[asyncio.Future[bytes]] = []
+
+    class Pool:
+        def __init__(self) -> None:
+            self.connection = self
+
+        async def getrange(self, *args: Any) -> bytes:
+            answers.append(asyncio.get_running_loop().create_future())
+            return await answers[-1]
+
+        async def clear(self) -> None:
+            cleared.append(len(cleared))
+
+    async def main() -> None:
+        client = Redis(AioredisDriver(answering(Pool()), None), 10)
+        asked = [asyncio.create_task(client.get('key', 9)) for _ in range(9)]
+        await until(lambda: len(answers) == 9)
+        for answer in answers[:8]:
+            answer.set_exception(ConnectionResetError())
+        answers[8].set_result(b'late')
+        assert await asyncio.gather(*asked) == [None] * 8 + [b'late']
+        assert len(cleared) == 1
+        assert await client.get('key', 9) is None
+        assert len(answers) == 9  # it is down, whatever came late
+
+    asyncio.run(main())
+
+
 def test_state(connector: Connector, redis: RedisServer, clock: Clock) -> None:
     async def main() -> None:
-        client = Redis(connector, redis.address, 10)
+        client = Redis(AioredisDriver(connector, redis.address), 10)
         connector.down = True
         await client.start()
         assert await client.state() == 'down'
@@ -216,7 +248,8 @@ def test_state(connector: Connector, redis: RedisServer, clock: Clock) -> None:
         clock.now += RETRY_SECONDS
         assert await client.state() == 'up'
         await client.stop()
-        assert await Redis(answering(None), None, 10).state() == 'none'
+        nothing = Redis(AioredisDriver(answering(None), None), 10)
+        assert await nothing.state() == 'none'
 
     asyncio.run(main())
 
@@ -230,7 +263,7 @@ def test_refused_command_is_logged_once_a_minute(
     redis.execute('RPUSH', 'key', 'value')
 
     async def main() -> None:
-        client = Redis(connector, redis.address, 10)
+        client = Redis(AioredisDriver(connector, redis.address), 10)
         await client.start()
         for seconds in (0, 59, 2, 1):
             clock.now += seconds
@@ -256,7 +289,7 @@ def test_failing_clear_is_ignored(error: Exception) -> None:
             raise error
 
     async def main() -> None:
-        client = Redis(answering(Pool()), None, 10)
+        client = Redis(AioredisDriver(answering(Pool()), None), 10)
         await client.start()
         await client.stop()
 

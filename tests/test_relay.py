@@ -9,6 +9,7 @@ import birdisle.aioredis
 import pytest
 
 from asgilook import relay
+from asgilook.aioredis_driver import AioredisDriver
 from asgilook.config import create_redis_pool
 from asgilook.relay import CHANNEL, Relay
 
@@ -61,7 +62,7 @@ def during(
     timeout: float = 10,
 ) -> None:
     async def main() -> None:
-        passing = Relay(connect, address, timeout, listener)
+        passing = Relay(AioredisDriver(connect, address), timeout, listener)
         passing.start()
         await scenario(passing)
         await passing.stop()
@@ -75,7 +76,8 @@ def test_messages_reach_everyone_in_one_order(redis: RedisServer) -> None:
         relays = []
         for listener in listeners:
             connect = birdisle.aioredis.create_redis_pool
-            relays.append(Relay(connect, redis.address, 10, listener))
+            driver = AioredisDriver(connect, redis.address)
+            relays.append(Relay(driver, 10, listener))
             relays[-1].start()
             await listener.until('joined')
         for number in range(20):
@@ -100,7 +102,7 @@ def test_without_redis_nothing_is_sent(listener: Listener) -> None:
 
 
 def test_stop_before_start(listener: Listener) -> None:
-    asyncio.run(Relay(no_redis, None, 1, listener).stop())
+    asyncio.run(Relay(AioredisDriver(no_redis, None), 1, listener).stop())
 
 
 def test_stop_while_it_joins(

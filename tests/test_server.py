@@ -558,7 +558,7 @@ def test_server_killed(tmp_path: Path) -> None:
     checked: set[str] = set()
     acknowledged: list[str] = []
     for killed in *itertools.islice(itertools.cycle(('all', 'one')), KILLS), '':
-        with Server(tmp_path, '--workers', '2') as server:
+        with Server(tmp_path, '--workers', '2', page_size=10**6) as server:
             check_storage(server, acknowledged, checked)
             uploaders = Uploaders(server, pictures)
             acknowledged = uploaders.acknowledged

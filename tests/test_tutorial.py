@@ -1,4 +1,7 @@
-"""The service as its tutorial tests it: one client, birdisle, nothing else."""
+"""The service as its tutorial tests it: one client, a Redis in process, nothing else.
+
+An edition of it has birdisle and a pool, the next one fakeredis and a factory.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +9,10 @@ import io
 import uuid
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import birdisle.aioredis
+import fakeredis.aioredis
 import falcon
 import falcon.testing
 import PIL.Image
@@ -17,19 +22,34 @@ from falcon.testing import TestClient
 from asgilook.app import create_app
 from asgilook.config import Config
 
+from .conftest import apart
+
 CACHE = 'X-ASGILook-Cache'
 
 
-@pytest.fixture
+def with_birdisle(config: Config) -> None:
+    config.create_redis_pool = birdisle.aioredis.create_redis_pool
+    config.redis_host = None
+
+
+def with_fakeredis(config: Config) -> None:
+    def from_url(*args: Any, **kwargs: Any) -> fakeredis.aioredis.FakeRedis:
+        return fakeredis.aioredis.FakeRedis(server=fakeredis.FakeServer())
+
+    config.redis_from_url = from_url
+    config.redis_host = 'redis://localhost'
+
+
+@pytest.fixture(params=[with_birdisle, with_fakeredis])
 def client(
+    request: pytest.FixtureRequest,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     predictable_uuid: Callable[[], uuid.UUID],
 ) -> TestClient:
     monkeypatch.setenv('ASGI_LOOK_STORAGE_PATH', str(tmp_path))
     config = Config()
-    config.create_redis_pool = birdisle.aioredis.create_redis_pool
-    config.redis_host = None
+    request.param(config)
     config.redis_timeout = 10
     config.uuid_generator = predictable_uuid
     return falcon.testing.TestClient(create_app(config))
@@ -116,3 +136,22 @@ def test_thumbnail_of_no_listed_size(client: TestClient, size: str) -> None:
     uri = f'/thumbnails/{image["id"]}/{size}.jpeg'
     assert uri not in image['thumbnails']
     assert client.simulate_get(uri).status == falcon.HTTP_404
+
+
+def test_factory_is_called_by_address_alone(tmp_path: Path) -> None:
+    """There may be a whole server in what it returns: once, on however many loops."""
+    urls: list[str] = []
+
+    def from_url(url: str) -> fakeredis.aioredis.FakeRedis:
+        urls.append(url)
+        return fakeredis.aioredis.FakeRedis(server=fakeredis.FakeServer())
+
+    config = Config({})
+    config.redis_from_url = from_url
+    config.redis_host = 'redis://cache.example'
+    config.storage_path = tmp_path  # type: ignore[assignment]
+    config.redis_timeout = 10
+    client = falcon.testing.TestClient(create_app(config))
+    found = [apart(client.simulate_get, '/images').headers[CACHE] for _ in range(3)]
+    assert found == ['Miss', 'Hit', 'Hit']
+    assert urls == ['redis://cache.example'] * 2  # for the cache, and for the events
