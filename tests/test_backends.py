@@ -308,5 +308,5 @@ def test_missing_postgresql_fails_in_ci(
 ) -> None:
     monkeypatch.setenv('CI', ci)
     monkeypatch.setattr(backends, 'POSTGRES', 'postgresql://postgres@127.0.0.1:1')
-    with pytest.raises(outcome, match='no PostgreSQL'), backends.database():
-        pass
+    with pytest.raises(outcome, match='no PostgreSQL'):
+        backends.database().__enter__()
