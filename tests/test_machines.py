@@ -7,6 +7,7 @@ over loopback.
 from __future__ import annotations
 
 import itertools
+import re
 import socket
 import threading
 from collections import Counter
@@ -83,13 +84,14 @@ def listening(server: Server) -> Iterator[Callable[[str, str], None]]:
             received += client.recv(65536)
 
         def wait(kind: str, image_id: str) -> None:
+            event = re.compile(f'event: {kind}\nid: .*\ndata: [^\n]*{image_id}')
+
             def is_heard() -> bool:
                 nonlocal received
-                _, found, rest = received.decode().rpartition(f'event: {kind}\n')
-                if not (found and image_id in rest):
-                    received += client.recv(65536)
-                    return False
-                return True
+                if event.search(received.decode()):
+                    return True
+                received += client.recv(65536)
+                return False
 
             until(is_heard)
 
