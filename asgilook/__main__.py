@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import copy
 import sys
 from collections.abc import Callable
 from typing import Any
 
 import uvicorn
-import uvicorn.config
 
 from . import __version__, healthcheck
 from .config import Config, ConfigError, describe
+from .log_config import log_config
 from .places import prepared
 from .server import LimitedProtocol
 
@@ -196,23 +195,9 @@ def _serve(args: argparse.Namespace) -> int:
         timeout_keep_alive=KEEP_ALIVE,
         server_header=False,
         access_log=False,
-        log_config=_log_config(),
+        log_config=log_config(),
     )
     return 0
-
-
-def _log_config() -> dict[str, Any]:
-    """Let the service's own log lines go where uvicorn's go."""
-    log_config = copy.deepcopy(uvicorn.config.LOGGING_CONFIG)
-    handlers, formatters = log_config['handlers'], log_config['formatters']
-    log_config['loggers']['asgilook'] = {'handlers': ['default'], 'level': 'INFO'}
-    formatters['line'] = {'format': '%(message)s'}
-    handlers['line'] = {**handlers['access'], 'formatter': 'line'}
-    log_config['loggers']['asgilook.access'] = {
-        'handlers': ['line'],
-        'propagate': False,
-    }
-    return log_config
 
 
 if __name__ == '__main__':

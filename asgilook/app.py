@@ -54,6 +54,7 @@ def create_app(config: Config | None = None) -> Application:
 
     app = Application(
         config,
+        draining,
         metrics.http.count,
         Shortcut(cache.find, store.is_current),
         middleware=[

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import unquote, urlsplit
 
 from .config import Config, refusal
@@ -16,20 +17,28 @@ from .folder_storage import FolderStorage
 from .index import Index
 from .storage import Storage
 
+# Calls at a time to a storage that is far away; they wait, mostly.
+REMOTE_THREADS = 32
+
 
 def local_folder(config: Config) -> str:
     """Where the images are, or only the uploads under way if they go elsewhere."""
-    url = config.storage_url
-    if url is None or not url.startswith('file:'):
+    if config.storage_url is None or is_remote(config):
         return os.fspath(config.storage_path)
-    return unquote(urlsplit(url).path)
+    return unquote(urlsplit(config.storage_url).path)
+
+
+def is_remote(config: Config) -> bool:
+    """Tell whether the images are somewhere else than in a folder."""
+    return config.storage_url is not None and not config.storage_url.startswith('file:')
 
 
 def make_storage(config: Config) -> Storage:
     """Make the storage, not yet started; raises `ConfigError`."""
     folder, url = local_folder(config), config.storage_url
-    if url is None or url.startswith('file:'):
-        return FolderStorage(folder)
+    if url is None or not is_remote(config):
+        # What a database lists must not become another image under the same id.
+        return FolderStorage(folder, replaces=config.database_url is None)
     if config.database_url is None:
         raise refusal(
             config, 'storage_url', 'needs a database too: set ASGI_LOOK_DATABASE_URL'
@@ -48,6 +57,16 @@ def make_index(config: Config) -> Index:
         from .database import DatabaseIndex
 
         return DatabaseIndex(config.database_url)
+
+
+def make_threads(config: Config) -> ThreadPoolExecutor | None:
+    """Make the threads that wait for the storage; None for those of the event loop.
+
+    These write the uploads that come in, and must not wait for what is far away.
+    """
+    if not is_remote(config):
+        return None
+    return ThreadPoolExecutor(REMOTE_THREADS, 'asgilook-storage')
 
 
 @contextlib.contextmanager

@@ -30,6 +30,7 @@ Work = Callable[[AsyncConnection], Awaitable[T]]
 
 RETRY_SECONDS = 1.0
 _LOG_SECONDS = 60.0
+_ERRORS = (SQLAlchemyError, OSError)
 _UNREACHABLE = "The database can't be reached now."
 
 
@@ -56,7 +57,7 @@ class Connector:
         try:
             self._engine = make_engine(self._url, self._connections)
             await self._open()
-        except (SQLAlchemyError, OSError, ValueError) as ex:
+        except (*_ERRORS, ValueError) as ex:
             raise ConfigError(
                 f'ASGI_LOOK_DATABASE_URL={redact(self._url)!r}: {reason(ex)}'
             ) from ex
@@ -98,33 +99,33 @@ class Connector:
             raise
 
     async def _call(self, work: Work[T]) -> T:
-        lost = False
-
-        async def attempt() -> T:
-            nonlocal lost
-            async with self._engine.connect() as connection:
-                try:
-                    return await work(connection)
-                except (SQLAlchemyError, OSError) as ex:
-                    lost = lost or is_lost(ex)
-                    raise
-
+        lost: list[Exception] = []
         loop = asyncio.get_running_loop()
         clock = loop.call_later(PATIENCE, self._lose, f'no answer in {PATIENCE:g} s')
         try:
             try:
-                return await attempt()
-            except (SQLAlchemyError, OSError):
+                return await self._attempt(work, lost)
+            except _ERRORS:
                 if not (lost and self._up):
                     raise
-            return await attempt()
-        except (SQLAlchemyError, OSError) as ex:
-            if not is_gone(ex):
+            return await self._attempt(work, lost)
+        except _ERRORS as ex:
+            if not (lost or is_gone(ex)):
                 raise
             self._lose(reason(ex))
             raise (OutcomeUnknown if lost else DatabaseGone)(_UNREACHABLE) from ex
         finally:
             clock.cancel()
+
+    async def _attempt(self, work: Work[T], lost: list[Exception]) -> T:
+        """Run `work`; where that is cut off, say so in `lost`."""
+        async with self._engine.connect() as connection:
+            try:
+                return await work(connection)
+            except _ERRORS as ex:
+                if is_lost(ex):
+                    lost.append(ex)
+                raise
 
     def _lose(self, why: str) -> None:
         """Cut all connections, and let one task try to make new ones."""

@@ -136,14 +136,19 @@ def serialize_problem(
     req: falcon.Request, resp: falcon.Response, ex: falcon.HTTPError
 ) -> None:
     """Write an error as problem details, whatever `Accept` says (RFC 9457)."""
-    title = falcon.code_to_http_status(ex.status_code).partition(' ')[2]
-    problem = {'type': 'about:blank', 'title': title, 'status': ex.status_code}
-    if ex.description:
-        problem['detail'] = ex.description
     resp.text = resp.stream = None
-    resp.data = json.dumps(problem).encode()
+    resp.data = problem(ex.status_code, ex.description)
     resp.content_type = PROBLEM_JSON
     resp.cache_control = ['no-store']
+
+
+def problem(status: int, detail: str | None) -> bytes:
+    """Make the body of an error."""
+    title = falcon.code_to_http_status(status).partition(' ')[2]
+    fields = {'type': 'about:blank', 'title': title, 'status': status}
+    if detail:
+        fields['detail'] = detail
+    return json.dumps(fields).encode()
 
 
 def add_error_handlers(app: falcon.asgi.App[Any, Any]) -> None:

@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterator
 from typing import BinaryIO
 
-from .errors import ImageNotFound, StorageFull, StorageUnavailable
+from .errors import ImageExists, ImageNotFound, StorageFull, StorageUnavailable
 
 TEMPORARY = '.asgilook-'
 
@@ -37,25 +37,30 @@ def storage_errors() -> Iterator[None]:
 class NewFile:
     """A file in the making: `publish` it, or `close` it and nothing is left.
 
-    Raises OSError where the folder can't be written to.
+    It takes the place of an older one of its name only where it `replaces`. Raises
+    OSError where the folder can't be written to.
     """
 
-    def __init__(self, folder: str) -> None:
+    def __init__(self, folder: str, *, replaces: bool = True) -> None:
         self._folder = folder
+        self._replaces = replaces
         self._path, self.file = _open_locked(folder)
 
     def publish(self, image_id: str, modified_ns: int | None = None) -> tuple[int, int]:
         """Give the file its name, for good; return its length and `modified_ns`.
 
         The modification time is set here, in full precision: the file system's own
-        clock ticks in milliseconds, too coarse to keep uploads in their order. An
-        older file of this name is replaced: where ids come back, the last one counts.
+        clock ticks in milliseconds, too coarse to keep uploads in their order. Raises
+        `ImageExists`.
         """
         self.file.flush()
         modified = time.time_ns() if modified_ns is None else modified_ns
         os.utime(self.file.fileno(), ns=(modified, modified))
         os.fsync(self.file.fileno())
-        os.replace(self._path, os.path.join(self._folder, image_id))
+        path = os.path.join(self._folder, image_id)
+        if not self._replaces:
+            _reserve(path)
+        os.replace(self._path, path)
         self._path = ''
         sync_folder(self._folder)
         status = os.fstat(self.file.fileno())
@@ -77,6 +82,14 @@ def _open_locked(folder: str) -> tuple[str, BinaryIO]:
         if os.fstat(file.fileno()).st_nlink:
             return path, file
         file.close()  # a sweep came between open and flock
+
+
+def _reserve(path: str) -> None:
+    """Take a name, which only one can; hard links would do too, where there are any."""
+    try:
+        open(path, 'x').close()
+    except FileExistsError:
+        raise ImageExists('Another image has this id.') from None
 
 
 def sync_folder(folder: str) -> None:

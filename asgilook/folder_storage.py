@@ -21,10 +21,14 @@ LEAST_ROOM = 1024 * 1024
 
 
 class FolderStorage:
-    """A `Storage` in which the file of an image has its id as its name."""
+    """A `Storage` in which the file of an image has its id as its name.
 
-    def __init__(self, path: str) -> None:
+    Where ids come back, the last file counts if a file `replaces` an older one.
+    """
+
+    def __init__(self, path: str, *, replaces: bool = True) -> None:
         self._path = path
+        self._replaces = replaces
 
     def start(self) -> None:
         """Make the folder and sweep it; raises OSError."""
@@ -45,7 +49,7 @@ class FolderStorage:
     def create(self) -> files.NewFile:
         """Begin a new file under a temporary name."""
         with files.storage_errors():
-            return files.NewFile(self._path)
+            return files.NewFile(self._path, replaces=self._replaces)
 
     def open(self, image_id: str) -> BinaryIO:
         """Open a file; raises `ImageNotFound` or `StorageUnavailable`."""

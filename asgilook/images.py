@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import hmac
 import re
 from collections.abc import Callable
 from functools import lru_cache
@@ -13,6 +12,7 @@ import falcon
 import falcon.asgi
 
 from . import transform
+from .authorization import authorize
 from .conditional import Representation, select_range, set_partial
 from .config import Config
 from .errors import ImageNotFound, InvalidRequest
@@ -48,25 +48,6 @@ def image_uri(image: Image) -> str:
 def thumbnail_uri(image: Image, size: tuple[int, int]) -> str:
     """URL path of an image's thumbnail of `size` pixels."""
     return f'/thumbnails/{image.image_id}/{size[0]}x{size[1]}.jpeg'
-
-
-async def authorize(
-    req: falcon.asgi.Request,
-    resp: falcon.asgi.Response,
-    resource: Any,
-    params: dict[str, Any],
-) -> None:
-    """Async hook: where a token is set, only who has it may go on (RFC 6750)."""
-    token = resource.config.api_token
-    if token is None:
-        return
-    scheme, _, given = req.get_header('Authorization', default='').partition(' ')
-    if scheme.lower() != 'bearer' or not hmac.compare_digest(
-        given.strip().encode(), token.encode()
-    ):
-        raise falcon.HTTPUnauthorized(
-            description='This needs the token of the service.', challenges=['Bearer']
-        )
 
 
 class Images:

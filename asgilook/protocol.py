@@ -14,7 +14,8 @@ from falcon.routing import CompiledRouter
 
 from .access import Count, Exchange
 from .config import Config
-from .errors import BodyTimeout, Busy, InvalidRequest
+from .errors import PROBLEM_JSON, BodyTimeout, Busy, InvalidRequest, problem
+from .lifecycle import Draining
 from .media import FORM_OVERHEAD, too_large
 from .shortcut import Shortcut
 
@@ -34,11 +35,17 @@ class Application(falcon.asgi.App[falcon.asgi.Request, falcon.asgi.Response]):
     """A Falcon app whose requests are named and logged, and their bodies guarded."""
 
     def __init__(
-        self, config: Config, count: Count, shortcut: Shortcut, **kwargs: Any
+        self,
+        config: Config,
+        draining: Draining,
+        count: Count,
+        shortcut: Shortcut,
+        **kwargs: Any,
     ) -> None:
         super().__init__(router=CanonicalRouter(), **kwargs)
         self._shortcut = shortcut
         self._config = config
+        self._draining = draining
         self._count = count
 
     async def __call__(  # type: ignore[override]  # as falcon.asgi.App does itself
@@ -65,8 +72,26 @@ class Application(falcon.asgi.App[falcon.asgi.Request, falcon.asgi.Response]):
         if not scope['query_string'].isascii():
             query = quote_from_bytes(scope['query_string'], safe="%&=+,;:/?@!$'()*")
             scope['query_string'] = query.encode()
-        await super().__call__(scope, receive, exchange.send)
+        try:
+            await super().__call__(scope, receive, exchange.send)
+        except asyncio.CancelledError:
+            # The patience of a server that stops is over: who still waits is told so.
+            if exchange.headers or not self._draining.is_draining:
+                raise
+            await _send_stopping(exchange.send)
         self._shortcut.learn(scope, exchange.status, exchange.headers)
+
+
+async def _send_stopping(send: Send) -> None:
+    body = problem(503, 'The service is stopping.')
+    headers = [
+        (b'content-type', PROBLEM_JSON.encode()),
+        (b'content-length', b'%d' % len(body)),
+        (b'cache-control', b'no-store'),
+        (b'retry-after', b'1'),
+    ]
+    await send({'type': 'http.response.start', 'status': 503, 'headers': headers})
+    await send({'type': 'http.response.body', 'body': body})
 
 
 class CanonicalRouter(CompiledRouter):

@@ -19,6 +19,7 @@ from sqlalchemy import (
     inspect,
     select,
 )
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from .config import ConfigError
@@ -78,6 +79,7 @@ async def _alone(connection: AsyncConnection) -> AsyncIterator[None]:
     try:
         yield
     except BaseException:
-        await connection.exec_driver_sql('ROLLBACK')
+        with contextlib.suppress(SQLAlchemyError):  # a lost connection has done so
+            await connection.exec_driver_sql('ROLLBACK')
         raise
     await connection.exec_driver_sql('COMMIT')

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any, BinaryIO, Literal
+from typing import Any, BinaryIO, Literal, TypeVar
 
 import aiofiles.tempfile
 
@@ -19,18 +20,18 @@ from .errors import (
     ImageNotFound,
     OutcomeUnknown,
     StorageUnavailable,
-    StoredImageDamaged,
 )
 from .image import Image
 from .index import Page
+from .jobs import Jobs, Size
 from .observer import SILENT, Observer
-from .pool import Check, Pool
+from .pool import Pool
 from .single_flight import SingleFlight, outlive
 from .storage import NewObject
 
 __all__ = ['Image', 'Store']
 
-Size = tuple[int, int]
+T = TypeVar('T')
 
 BLOCK_SIZE = 1024 * 1024
 
@@ -40,10 +41,11 @@ class Store:
 
     def __init__(self, config: Config, observer: Observer = SILENT) -> None:
         self._config = config
-        self._observer = observer
         self._folder = backends.local_folder(config)
         self._storage = backends.make_storage(config)
         self._index = backends.make_index(config)
+        self._jobs = Jobs(config, self._storage, observer)
+        self._threads: ThreadPoolExecutor | None = None
         self._pool = Pool(config.threads, config.queue_size, config.render_timeout)
         observer.watch(self._pool)
         self._renders: SingleFlight[tuple[Image, Size], bytes] = SingleFlight()
@@ -52,7 +54,8 @@ class Store:
     async def start(self) -> None:
         """Open storage and index; raises OSError or `StorageUnavailable`."""
         transform.configure(self._config.max_pixels)
-        await asyncio.to_thread(self._storage.start)
+        self._threads = backends.make_threads(self._config)
+        await self._call(self._storage.start)
         await self._index.start()
         self._pool.start()
 
@@ -63,7 +66,10 @@ class Store:
         await self._pool.stop()
         await self._renders.stop()
         await self._index.stop()
-        await asyncio.to_thread(self._storage.stop)
+        await self._call(self._storage.stop)
+        if self._threads is not None:
+            self._threads.shutdown(wait=False)
+            self._threads = None
 
     def is_usable(self) -> bool:
         """Tell whether the storage can be used now; this may block."""
@@ -116,15 +122,12 @@ class Store:
         return self._index.is_current(image)
 
     async def list_images(self, limit: int, after: str | None = None) -> Page:
-        """Return a page of images, oldest first.
-
-        Raises `InvalidRequest` where `after` names no image.
-        """
+        """Return a page of images, oldest first; raises `InvalidRequest`."""
         return await self._index.page(limit, after)
 
     async def read(self, image: Image) -> bytes:
         """Return a whole image."""
-        return await asyncio.to_thread(self._read, image)
+        return await self._call(self._read, image)
 
     async def stream(
         self, image: Image, start: int, stop: int
@@ -133,11 +136,11 @@ class Store:
 
         A file that has become shorter ends the stream early.
         """
-        file = await asyncio.to_thread(self._storage.open, image.image_id)
+        file = await self._call(self._storage.open, image.image_id)
         with file:
             while start < stop:
                 size = min(BLOCK_SIZE, stop - start)
-                block = await asyncio.to_thread(_read_at, file, start, size)
+                block = await self._call(_read_at, file, start, size)
                 if not block:
                     return
                 start += len(block)
@@ -148,68 +151,42 @@ class Store:
 
         Raises `Busy`, `DeadlineExceeded`, `ImageNotFound` or `StoredImageDamaged`.
         """
-        job = self._observer.timed('thumbnail', partial(self._thumbnail, image, size))
+        job = self._jobs.thumbnail(image, size)
         return await self._renders.run((image, size), partial(self._pool.run, job))
 
     async def delete(self, image: Image) -> None:
         """Remove an image for good, or raise `ImageNotFound`."""
         await self._index.remove(image.image_id)
-        await asyncio.to_thread(self._storage.remove, image.image_id)
+        await self._call(self._storage.remove, image.image_id)
 
     async def _save(self, image_id: str, source: BinaryIO) -> Image:
         with source, files.storage_errors():
-            new = await asyncio.to_thread(self._storage.create)
+            new = await self._call(self._storage.create)
             try:
-                job = partial(self._convert, source, new.file)
-                size = await self._pool.run(self._observer.timed('upload', job))
+                size = await self._pool.run(self._jobs.upload(source, new.file))
                 return await self._publish(new, image_id, size)
             except DeadlineExceeded as ex:
                 raise ImageDamaged(str(ex)) from ex
             finally:
-                await asyncio.to_thread(new.close)
+                await self._call(new.close)
 
     async def _publish(self, new: NewObject, image_id: str, size: Size) -> Image:
         """Store first, list then: so nobody hears of what can't be read."""
-        length, modified_ns = await asyncio.to_thread(new.publish, image_id)
+        length, modified_ns = await self._call(new.publish, image_id)
         image = Image(image_id, size, length, modified_ns)
         try:
             await self._index.add(image)
-        except OutcomeUnknown:
+        except (OutcomeUnknown, asyncio.CancelledError):
             raise  # it may be listed after all, and then has to be there
         except BaseException:
-            await asyncio.to_thread(self._storage.remove, image_id)
+            await self._call(self._storage.remove, image_id)
             raise
         return image
 
-    def _convert(self, source: BinaryIO, target: BinaryIO, check: Check) -> Size:
-        source.seek(0)
-        return transform.to_jpeg(
-            source,
-            target,
-            max_pixels=self._config.max_pixels,
-            quality=self._config.jpeg_quality,
-            check=check,
-            accepted=self._observer.accepted,
-        )
-
-    def _thumbnail(self, image: Image, size: Size, check: Check) -> bytes:
-        # Pillow lets go of the GIL only while it writes to a real file descriptor.
-        with (
-            os.fdopen(os.memfd_create('thumbnail'), 'w+b') as target,
-            self._storage.open(image.image_id) as source,
-        ):
-            try:
-                transform.thumbnail(
-                    source, target, size, quality=self._config.jpeg_quality, check=check
-                )
-            except ImageDamaged as ex:
-                raise StoredImageDamaged('The stored image is damaged.') from ex
-            except OSError as ex:
-                if ex.errno not in files.FULL:
-                    raise
-                raise MemoryError from ex
-            target.seek(0)
-            return target.read()
+    async def _call(self, function: Callable[..., T], *args: Any) -> T:
+        """Call what blocks, in a thread."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._threads, function, *args)
 
     def _read(self, image: Image) -> bytes:
         with self._storage.open(image.image_id) as file:

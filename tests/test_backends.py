@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import sys
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -181,6 +182,23 @@ def test_machines_agree(client: TestClient, other: TestClient) -> None:
         for uri in uris(gone):
             problem(client.simulate_get(uri), 404)
         assert client.simulate_get('/images').json == images
+
+
+def test_id_that_comes_back(machine: Any) -> None:
+    """A database keeps what it lists; of a folder alone, the files are the truth."""
+    config = machine(1)
+    config.uuid_generator = lambda: uuid.UUID(int=1)
+    client = TestClient(create_app(config))
+    first = post(client, samples.photo(200, 150))
+    again = client.simulate_post('/images', body=samples.photo(100, 80), headers=TOKEN)
+    if config.database_url is None:
+        assert again.status_code == 201
+    else:
+        problem(again, 503)
+    expected = again.json if config.database_url is None else first
+    assert client.simulate_get('/images').json == [expected]
+    shown = samples.decode(client.simulate_get(expected['image']).content)
+    assert list(shown.size) == expected['size']
 
 
 def test_restart_keeps_all(machine: Any, client: TestClient, photo: bytes) -> None:

@@ -51,8 +51,8 @@ def index(postgresql_db: PostgreSQL, proxy: Proxy) -> DatabaseIndex:
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let no test wait long for a server that is frozen."""
-    monkeypatch.setattr(connector, 'PATIENCE', 0.3)
-    monkeypatch.setattr(engine, 'PATIENCE', 0.3)
+    monkeypatch.setattr(connector, 'PATIENCE', 1.0)
+    monkeypatch.setattr(engine, 'PATIENCE', 1.0)
     monkeypatch.setattr(connector, 'RETRY_SECONDS', 0.01)
 
 
@@ -205,7 +205,7 @@ def test_frozen_database(
         assert (await index.page(1)).images == [IMAGE]
 
     within(index, scenario)
-    assert 'no answer in 0.3 s' in logged(caplog)[0]
+    assert 'no answer in 1 s' in logged(caplog)[0]
 
 
 def test_start_with_a_frozen_database(
@@ -330,6 +330,22 @@ def test_answer_to_an_insert_that_is_lost(
     assert rows(postgresql_db) == 1
 
 
+@pytest.mark.parametrize('mark', [b'BEGIN', b'relname', b'COMMIT'])
+def test_connection_that_is_lost_while_the_tables_are_made(
+    index: DatabaseIndex,
+    proxy: Proxy,
+    mark: bytes,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def scenario() -> None:
+        assert proxy.lost == 1
+        await index.add(IMAGE)
+
+    proxy.lose(mark)
+    within(index, scenario)
+    assert logged(caplog) == []
+
+
 def test_insert_of_unknown_outcome(
     index: DatabaseIndex, proxy: Proxy, postgresql_db: PostgreSQL
 ) -> None:
@@ -338,6 +354,28 @@ def test_insert_of_unknown_outcome(
         with pytest.raises(OutcomeUnknown):
             await alone(index.add(IMAGE))
         await is_gone(index.add(make_image(2)))
+
+    within(index, scenario)
+    assert rows(postgresql_db) == 1
+
+
+def test_insert_that_is_refused_after_one_of_unknown_outcome(
+    index: DatabaseIndex, proxy: Proxy, postgresql_db: PostgreSQL
+) -> None:
+    """The image is listed, so that its file must stay."""
+
+    async def scenario() -> None:
+        postgresql_db.execute(
+            'CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS '
+            "$$ BEGIN IF EXISTS (SELECT FROM images) THEN RAISE 'no'; END IF; "
+            'RETURN NEW; END $$',
+            'CREATE TRIGGER refuse BEFORE INSERT ON images '
+            'FOR EACH ROW EXECUTE FUNCTION refuse()',
+        )
+        proxy.lose(b'INSERT 0 1')
+        with pytest.raises(OutcomeUnknown):
+            await alone(index.add(IMAGE))
+        assert proxy.lost == 1
 
     within(index, scenario)
     assert rows(postgresql_db) == 1

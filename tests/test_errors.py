@@ -27,6 +27,9 @@ STATUS = {
     'Busy': 503,
     'StorageUnavailable': 503,
     'DeadlineExceeded': 503,
+    'DatabaseGone': 503,
+    'OutcomeUnknown': 503,
+    'ImageExists': 503,
     'StorageFull': 507,
 }
 

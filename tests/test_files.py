@@ -88,6 +88,16 @@ def test_new_file_is_flushed_before_it_is_named(
     assert steps == ['fsync', 'replace', 'fsync']
 
 
+def test_new_file_replaces_an_older_one(folder: str) -> None:
+    for content in (b'first', b'second'):
+        new = files.NewFile(folder)
+        new.file.write(content)
+        new.publish('name')
+        new.close()
+    assert (Path(folder) / 'name').read_bytes() == b'second'
+    assert os.listdir(folder) == ['name']
+
+
 def test_new_file_leaves_nothing_unless_published(folder: str) -> None:
     new = files.NewFile(folder)
     new.file.write(b'content')

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 
 import pytest
 
 from asgilook.errors import Busy, DeadlineExceeded
-from asgilook.pool import Check, Pool
+from asgilook.pool import NICENESS, Check, Pool
 
 from .conftest import until
 
@@ -39,6 +40,20 @@ def test_job_runs_in_a_thread_of_the_pool() -> None:
     async def main() -> None:
         pool = Pool(2, 1, 10)
         assert (await pool.run(thread_name)).startswith('asgilook-pixels')
+        await pool.stop()
+
+    asyncio.run(main())
+
+
+def test_job_gives_way_to_the_event_loop() -> None:
+    def niceness(check: Check) -> int:
+        return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+
+    async def main() -> None:
+        before = niceness(lambda: None)
+        pool = Pool(1, 0, 10)
+        assert await pool.run(niceness) == min(before + NICENESS, 19)
+        assert niceness(lambda: None) == before
         await pool.stop()
 
     asyncio.run(main())

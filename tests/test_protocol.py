@@ -14,6 +14,7 @@ from asgilook import protocol
 from asgilook.app import create_app
 from asgilook.config import Config
 from asgilook.errors import BodyTimeout
+from asgilook.lifecycle import Draining
 from asgilook.media import FORM_OVERHEAD
 from asgilook.protocol import LEAST_RATE, GuardedBody
 
@@ -197,6 +198,54 @@ def test_server_that_stops_answers(config: Config) -> None:
 
     serve(create_app(config), scenario)
     assert files(config) == set()
+
+
+class Slow:
+    """Waits for ever, before or after its answer has begun."""
+
+    def __init__(self) -> None:
+        self.reached = asyncio.Event()
+
+    async def on_get(self, req: Any, resp: Any) -> None:
+        if req.has_param('begun'):
+            resp.stream = self._stream()
+        else:
+            await self._wait()
+
+    async def _stream(self) -> AsyncIterator[bytes]:
+        yield b'a'
+        await self._wait()
+
+    async def _wait(self) -> None:
+        self.reached.set()
+        await asyncio.Event().wait()
+
+
+@pytest.mark.parametrize('query', ['', 'begun=yes'])
+@pytest.mark.parametrize('draining', [True, False])
+def test_work_that_outlasts_a_stop(
+    config: Config, monkeypatch: pytest.MonkeyPatch, query: str, draining: bool
+) -> None:
+    monkeypatch.setattr(Draining, 'is_draining', draining)
+    app, slow = create_app(config), Slow()
+    app.add_route('/slow', slow)
+    sent = ASGIResponseEventCollector()
+
+    async def scenario(conductor: ASGIConductor) -> None:
+        scope = falcon.testing.create_scope('/slow', query_string=query)
+        events = falcon.testing.ASGIRequestEventEmitter()
+        task = asyncio.create_task(app(scope, events.emit, sent))
+        await slow.reached.wait()
+        task.cancel()
+        await asyncio.wait([task])
+        assert task.cancelled() is not (draining and not query)
+
+    serve(app, scenario)
+    if draining and not query:
+        assert sent.status == 503
+        assert sent.headers is not None
+        assert dict(sent.headers)['retry-after'] == '1'
+        assert b'The service is stopping.' in b''.join(sent.body_chunks)
 
 
 class Drain:

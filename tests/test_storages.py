@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from asgilook.errors import ImageNotFound
+from asgilook.errors import ImageExists, ImageNotFound
 from asgilook.folder_storage import FolderStorage
 from asgilook.objects import ObjectStorage
 from asgilook.storage import Storage
@@ -23,7 +23,7 @@ FIRST, SECOND = (str(uuid.UUID(int=number)) for number in (1, 2))
 
 @pytest.fixture
 def make_folder(tmp_path: Path) -> Make:
-    return lambda: FolderStorage(str(tmp_path / 'images'))
+    return lambda: FolderStorage(str(tmp_path / 'images'), replaces=False)
 
 
 @pytest.fixture
@@ -118,6 +118,20 @@ def test_upload_of_a_time_long_ago(storage: Storage) -> None:
     new.file.write(b'content')
     assert new.publish(FIRST, 123_456_789) == (7, 123_456_789)
     new.close()
+
+
+def test_id_that_comes_back_is_refused(storage: Storage) -> None:
+    put(storage, FIRST, b'content')
+    new = storage.create()
+    new.file.write(b'another')
+    with pytest.raises(ImageExists):
+        new.publish(FIRST)
+    new.close()
+    assert get(storage, FIRST) == b'content'
+    assert names(storage) == [FIRST]
+    storage.remove(FIRST)
+    put(storage, FIRST, b'another')
+    assert get(storage, FIRST) == b'another'
 
 
 def test_entries_have_their_lengths(storage: Storage) -> None:

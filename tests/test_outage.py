@@ -1,0 +1,104 @@
+"""A real service whose PostgreSQL goes and comes, behind a proxy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from . import samples
+from .databases import PostgreSQL
+from .proxy import Proxy
+from .servers import Server, until
+
+TOKEN = {'Authorization': 'Bearer s3cret'}
+
+
+@pytest.fixture
+def proxy(postgresql_db: PostgreSQL) -> Iterator[Proxy]:
+    with Proxy(postgresql_db.port) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def settings(postgresql_db: PostgreSQL, proxy: Proxy) -> dict[str, Any]:
+    return {'database_url': postgresql_db.at(proxy.port), 'api_token': 's3cret'}
+
+
+def ready(server: Server) -> int:
+    return server.get('/healthz/ready').status
+
+
+def is_hit(server: Server, uri: str) -> bool:
+    return server.get(uri).hit
+
+
+def refuse_all_but_hits(server: Server, image: Any, photo: bytes) -> None:
+    """Check the answers of a service without its database."""
+    files = server.files
+    for uri in (image['image'], image['thumbnails'][0]):
+        hit = server.get(uri)
+        assert (hit.status, hit.hit) == (200, True)
+        assert server.get(uri, If_None_Match=hit.headers['ETag']).status == 304
+    missed = server.get(image['thumbnails'][1])
+    assert (missed.status, missed.hit) == (200, False)
+    for answer in (
+        server.get('/images'),
+        server.get(image['image'].replace(image['id'][:4], '0000')),
+        server.ask('POST', '/images', photo, **TOKEN),
+        server.ask('DELETE', image['image'], **TOKEN),
+        server.get('/healthz/ready'),
+    ):
+        assert answer.status == 503
+        assert answer.is_problem
+        assert answer.headers['Retry-After'] == '1'
+    assert server.files == files
+
+
+@pytest.mark.parametrize(
+    ('stop', 'resume'), [(Proxy.cut, Proxy.restore), (Proxy.freeze, Proxy.thaw)]
+)
+def test_service_without_its_database(
+    tmp_path: Path,
+    proxy: Proxy,
+    settings: dict[str, Any],
+    stop: Callable[[Proxy], None],
+    resume: Callable[[Proxy], None],
+) -> None:
+    photo = samples.photo(512, 256)
+    with Server(tmp_path, **settings) as server:
+        image = server.upload(photo, **TOKEN)
+        for uri in (image['image'], image['thumbnails'][0]):
+            until(partial(is_hit, server, uri))
+        assert ready(server) == 200
+        stop(proxy)
+        until(lambda: ready(server) == 503)
+        server.logged('no database')
+        refuse_all_but_hits(server, image, photo)
+        resume(proxy)
+        until(lambda: ready(server) == 200)
+        assert server.images() == [image]
+        second = server.upload(photo, **TOKEN)
+        assert server.ask('DELETE', image['image'], **TOKEN).status == 204
+        assert server.images() == [second]
+        assert server.files == [second['id']]
+        assert 'postgres:postgres' not in server.log
+
+
+def test_service_that_starts_before_its_database(
+    tmp_path: Path, proxy: Proxy, settings: dict[str, Any]
+) -> None:
+    proxy.cut()
+    with Server(tmp_path, **settings) as server:
+        assert ready(server) == 503
+        assert server.log.count('no database') == 1
+        proxy.restore()
+        until(lambda: ready(server) == 200)
+        image = server.upload(samples.photo(512, 256), **TOKEN)
+        with Server(tmp_path, **settings) as other:
+            assert other.images() == [image]
+            assert other.ask('DELETE', image['image'], **TOKEN).status == 204
+        assert server.get(image['image']).status == 404
