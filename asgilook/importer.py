@@ -16,14 +16,14 @@ from contextlib import closing
 from weakref import WeakValueDictionary
 
 from . import backends, tree
+from .bulk import Bulk
 from .config import Config, ConfigError
 from .errors import AsgilookError, ImageNotFound, StorageFull, StorageUnavailable
-from .job import Job
 from .progress import Progress
 from .store import Store
 
 
-class Importer(Job):
+class Importer(Bulk):
     """Puts files into a store that is open, and counts what became of them."""
 
     def __init__(self, config: Config, store: Store, progress: Progress) -> None:

@@ -13,6 +13,7 @@ from contextlib import closing, suppress
 from typing import BinaryIO
 
 from .backends import local_folder
+from .bulk import Bulk
 from .config import Config, ConfigError
 from .errors import (
     ImageDamaged,
@@ -23,7 +24,6 @@ from .errors import (
 )
 from .files import storage_errors
 from .image import Image
-from .job import Job
 from .places import Place, opened
 from .progress import Progress
 
@@ -32,7 +32,7 @@ AT_A_TIME = 8
 _BLOCK = 1024 * 1024
 
 
-class Migration(Job):
+class Migration(Bulk):
     """Copies what isn't there yet, and counts what became of it.
 
     Where `in_place`, both have the same files, and only the index is new.

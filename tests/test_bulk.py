@@ -8,8 +8,8 @@ from contextlib import closing
 
 import pytest
 
+from asgilook.bulk import Bulk
 from asgilook.errors import AsgilookError, StorageFull, StorageUnavailable
-from asgilook.job import Job
 from asgilook.progress import Progress
 
 from .conftest import until
@@ -17,15 +17,17 @@ from .conftest import until
 Captured = pytest.CaptureFixture[str]
 
 
-def make(at_a_time: int = 2) -> tuple[Job, io.StringIO]:
-    """Return a job, and what it says."""
+def make(at_a_time: int = 2) -> tuple[Bulk, io.StringIO]:
+    """Return one, and what it says."""
     said = io.StringIO()
     with closing(Progress(None, said)) as progress:
-        return Job(at_a_time, progress), said
+        return Bulk(at_a_time, progress), said
 
 
-def run(job: Job, things: list[int], failure: AsgilookError | None = None) -> list[int]:
-    """Let a job take numbers; at number 3 it fails. Return those that it began."""
+def run(
+    bulk: Bulk, things: list[int], failure: AsgilookError | None = None
+) -> list[int]:
+    """Let it take numbers; at number 3 it fails. Return those that it began."""
     begun = []
 
     async def take(thing: int) -> None:
@@ -34,21 +36,21 @@ def run(job: Job, things: list[int], failure: AsgilookError | None = None) -> li
         if thing == 3 and failure:
             raise failure
 
-    asyncio.run(job.each(iter(things), take))
+    asyncio.run(bulk.each(iter(things), take))
     return begun
 
 
 def test_all_are_taken(capsys: Captured) -> None:
-    job, said = make()
-    assert run(job, list(range(10))) == list(range(10))
-    assert job.report('taken 10') == 0
+    bulk, said = make()
+    assert run(bulk, list(range(10))) == list(range(10))
+    assert bulk.report('taken 10') == 0
     assert capsys.readouterr().out == 'taken 10, refused 0\n'
     assert said.getvalue() == ''
 
 
 @pytest.mark.parametrize('at_a_time', [1, 3])
 def test_some_at_a_time(at_a_time: int) -> None:
-    job, _ = make(at_a_time)
+    bulk, _ = make(at_a_time)
     busy: set[int] = set()
     most: list[int] = []
 
@@ -58,7 +60,7 @@ def test_some_at_a_time(at_a_time: int) -> None:
         await asyncio.sleep(0)
         busy.remove(thing)
 
-    asyncio.run(job.each(iter(range(10)), take))
+    asyncio.run(bulk.each(iter(range(10)), take))
     assert max(most) == at_a_time
 
 
@@ -72,40 +74,40 @@ def test_some_at_a_time(at_a_time: int) -> None:
 def test_failure_ends_it(failure: AsgilookError, line: str, capsys: Captured) -> None:
     if isinstance(failure, StorageUnavailable):
         failure.__cause__ = OSError('a wire')
-    job, _ = make(1)
-    assert run(job, list(range(10)), failure) == [0, 1, 2, 3]
-    assert job.failure is failure
-    assert job.report('taken 3') == 1
+    bulk, _ = make(1)
+    assert run(bulk, list(range(10)), failure) == [0, 1, 2, 3]
+    assert bulk.failure is failure
+    assert bulk.report('taken 3') == 1
     assert capsys.readouterr().err == line
 
 
 def test_signal_ends_it(capsys: Captured) -> None:
-    job, said = make()
+    bulk, said = make()
     begun = []
 
     async def take(thing: int) -> None:
         begun.append(thing)
         if len(begun) == 1:
             os.kill(os.getpid(), signal.SIGTERM)
-            await until(lambda: job.ended)
+            await until(lambda: bulk.ended)
             os.kill(os.getpid(), signal.SIGINT)
         await asyncio.sleep(0)
 
     async def main() -> None:
-        job.obey()
-        await job.each(iter(range(10**9)), take)
+        bulk.obey()
+        await bulk.each(iter(range(10**9)), take)
 
     asyncio.run(main())
-    assert job.signal == signal.SIGTERM
+    assert bulk.signal == signal.SIGTERM
     assert said.getvalue() == 'stopping once the files under way are done\n'
-    assert job.report('taken some') == 128 + signal.SIGTERM
+    assert bulk.report('taken some') == 128 + signal.SIGTERM
     assert capsys.readouterr().err == 'asgilook: stopped; run it again to go on\n'
 
 
 def test_what_is_refused_is_told(capsys: Captured) -> None:
-    job, said = make()
-    job.refuse('a name', 'a reason')
-    job.refuse('a\nname', 'a reason')
+    bulk, said = make()
+    bulk.refuse('a name', 'a reason')
+    bulk.refuse('a\nname', 'a reason')
     assert said.getvalue() == "a name: a reason\n'a\\nname': a reason\n"
-    assert job.report('taken 0') == 1
+    assert bulk.report('taken 0') == 1
     assert capsys.readouterr().out == 'taken 0, refused 2\n'

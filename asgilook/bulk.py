@@ -1,4 +1,4 @@
-"""Work of a command on many things: until all are done, it is stopped, or it fails."""
+"""Work in bulk, on many things: until all are done, it is stopped, or it fails."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .progress import Progress
 T = TypeVar('T')
 
 
-class Job:
+class Bulk:
     """Takes things, some at a time, and counts those that it can't take.
 
     `failure` is what the storage failed with, and `signal` what it was stopped by.
