@@ -8,17 +8,14 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
-import signal
 import sys
-from collections.abc import Iterator
 from contextlib import closing, suppress
-from functools import partial
 from typing import BinaryIO
 
 from .backends import local_folder
+from .bulk import Bulk
 from .config import Config, ConfigError
 from .errors import (
-    AsgilookError,
     ImageDamaged,
     ImageExists,
     ImageNotFound,
@@ -31,61 +28,43 @@ from .places import Place, opened
 from .progress import Progress
 
 # Copied at a time: the most of it is waiting for a disk or a network.
-JOBS = 8
+AT_A_TIME = 8
 _BLOCK = 1024 * 1024
 
 
-class Migration:
+class Migration(Bulk):
     """Copies what isn't there yet, and counts what became of it.
 
-    `failure` is what a storage or an index failed with, and `signal` what it was
-    stopped by. Where `in_place`, both have the same files, and only the index is new.
+    Where `in_place`, both have the same files, and only the index is new.
     """
 
     def __init__(
         self, source: Place, target: Place, progress: Progress, *, in_place: bool
     ) -> None:
+        super().__init__(AT_A_TIME, progress)
         self._source = source
         self._target = target
-        self._progress = progress
         self._in_place = in_place
         self.copied = 0
         self.present = 0
-        self.refused = 0
-        self.failure: AsgilookError | None = None
-        self.signal = 0
 
     async def run(self) -> None:
-        """Copy all, page by page, some images at a time."""
+        """Copy all, page by page."""
         try:
             async for page in self._source.pages():
-                images = iter(page)
-                async with asyncio.TaskGroup() as group:
-                    for _ in range(JOBS):
-                        group.create_task(self._work(images))
-                if self.signal or self.failure:
+                await self.each(iter(page), self._take)
+                if self.ended:
                     return
         except (StorageFull, StorageUnavailable) as ex:
             self.failure = ex
 
-    def stop(self, number: int) -> None:
-        """Begin no more, because of a signal; what is under way goes on to its end."""
-        self.signal = self.signal or number
-
-    async def _work(self, images: Iterator[Image]) -> None:
-        for image in images:
-            if self.signal or self.failure:
-                return
-            try:
-                await self._take(image)
-            except (ImageDamaged, ImageExists, ImageNotFound, FileExistsError) as ex:
-                self.refused += 1
-                self._progress.say(f'{image.image_id}: {ex}')
-            except (StorageFull, StorageUnavailable) as ex:
-                self.failure = ex
-            self._progress.advance()
-
     async def _take(self, image: Image) -> None:
+        try:
+            await self._move(image)
+        except (ImageDamaged, ImageExists, ImageNotFound, FileExistsError) as ex:
+            self.refuse(image.image_id, str(ex))
+
+    async def _move(self, image: Image) -> None:
         found = await self._target.index.get(image.image_id)
         if found == image:
             self.present += 1
@@ -142,7 +121,8 @@ def migrate(config: Config, storage_url: str, database_url: str | None) -> int:
     source = _source(config, storage_url, database_url)
     with closing(Progress(None, sys.stderr)) as progress:
         migration = asyncio.run(_run(source, config, progress))
-    return _report(migration)
+    counts = f'copied and compared {migration.copied}, '
+    return migration.report(f'{counts}already there {migration.present}')
 
 
 def _source(config: Config, storage_url: str, database_url: str | None) -> Config:
@@ -175,22 +155,6 @@ async def _run(source: Config, target: Config, progress: Progress) -> Migration:
     async with opened(source) as origin, opened(target) as goal:
         in_place = _same_files(source, target)
         migration = Migration(origin, goal, progress, in_place=in_place)
-        for number in (signal.SIGINT, signal.SIGTERM):
-            handler = partial(migration.stop, number)
-            asyncio.get_running_loop().add_signal_handler(number, handler)
+        migration.obey()
         await migration.run()
         return migration
-
-
-def _report(migration: Migration) -> int:
-    """Print the summary, and return the exit code."""
-    print(
-        f'copied and compared {migration.copied}, already there {migration.present}, '
-        f'refused {migration.refused}'
-    )
-    if migration.failure:
-        print(f'asgilook: {migration.failure}', file=sys.stderr)
-    elif migration.signal:
-        print('asgilook: stopped; run it again to go on', file=sys.stderr)
-        return 128 + migration.signal
-    return 1 if migration.refused or migration.failure else 0

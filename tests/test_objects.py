@@ -168,7 +168,7 @@ def test_whole_object_is_one_request(storage: ObjectStorage, s3: S3) -> None:
 
 @contextlib.contextmanager
 def counted(s3: S3) -> Iterator[Callable[[], int]]:
-    """Count the requests that moto's server gets, by the ids that it draws."""
+    """Count the requests that moto's server gets."""
     import moto.core.responses as responses
 
     seen: list[Any] = []
