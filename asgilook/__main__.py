@@ -13,7 +13,7 @@ from . import __version__, healthcheck
 from .config import Config, ConfigError, describe
 from .log_config import log_config
 from .places import prepared
-from .server import LimitedProtocol
+from .server import LimitedProtocol, raise_file_limit
 
 # After SIGTERM: seconds until what is still under way is given up.
 GRACEFUL_SHUTDOWN = 10
@@ -183,6 +183,7 @@ def _check(args: argparse.Namespace) -> int:
 
 def _serve(args: argparse.Namespace) -> int:
     prepared(Config())
+    raise_file_limit()
     uvicorn.run(
         'asgilook.asgi:app',
         host=args.host,

@@ -1,14 +1,16 @@
 """What is added to uvicorn's HTTP protocol: limits on clients, and one write less.
 
 uvicorn has no limit on the time or size of a request's head, nor on a body that goes
-on after its answer; and it sends the head of a response and its body in two writes,
+on after its answer; its limit on connections refuses everyone once idle ones have
+reached it; and it sends the head of a response and its body in two writes,
 which cost more than all the rest of a small response.
 """
 
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+import resource
+from typing import Any, ClassVar
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
@@ -26,12 +28,37 @@ STALL_SECONDS = 60.0
 LAST_SECONDS = 3.0
 
 
+# Open files of a process, where the system lets it have so many.
+MOST_FILES = 65536
+
+
+def raise_file_limit() -> None:
+    """Have as many open files as the system allows: a connection is one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_FILES)
+    if soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+
+
+def most_connections() -> int:
+    """Return how many connections leave room for the files of requests."""
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0] * 3 // 4
+
+
 class LimitedProtocol(HttpToolsProtocol):
     """uvicorn's protocol on httptools, for clients that are slow or never end."""
 
+    # All connections of the process that wait for a request, the longest first.
+    _idle: ClassVar[dict[LimitedProtocol, None]] = {}
+
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own
-        """Wait for the first request."""
+        """Wait for the first request; where there are too many, let an idle one go."""
         super().connection_made(OneWrite(transport, self.loop))  # type: ignore[arg-type]
+        self._idle[self] = None
+        if len(self.connections) > most_connections():
+            longest = next(iter(self._idle))
+            del self._idle[longest]
+            longest.transport.close()
         self._limit: asyncio.TimerHandle | None = None
         self._stall: asyncio.TimerHandle | None = None
         self._head_bytes = 0
@@ -40,6 +67,7 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the limits."""
+        self._idle.pop(self, None)
         self._unset_limit()
         self._unset_stall()
         super().connection_lost(exc)
@@ -63,6 +91,7 @@ class LimitedProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """End a request's head; the app takes care of its body."""
         self._in_head = False
+        self._idle.pop(self, None)
         self._unset_limit()
         super().on_headers_complete()
 
@@ -76,6 +105,8 @@ class LimitedProtocol(HttpToolsProtocol):
         if self.cycle.more_body:
             self._set_limit(LINGER_SECONDS)
         super().on_response_complete()
+        if self.timeout_keep_alive_task is not None:
+            self._idle[self] = None
 
     def pause_writing(self) -> None:
         """Wait for the client to read."""

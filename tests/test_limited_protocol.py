@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
+import resource
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -83,6 +84,14 @@ def test_answers_on_one_connection(path: bytes) -> None:
     serve(client)
 
 
+def test_answers_to_requests_sent_at_once() -> None:
+    async def client(reader: Any, writer: Any) -> None:
+        writer.write((HEAD + b'\r\n') * 3)
+        assert [await answer(reader) for _ in range(3)] == [b'abc'] * 3
+
+    serve(client)
+
+
 @pytest.mark.parametrize('sent', [b'', b'G', HEAD])
 def test_unfinished_head_ends_the_connection(hasty: None, sent: bytes) -> None:
     async def client(reader: Any, writer: Any) -> None:
@@ -141,3 +150,74 @@ def test_body_behind_its_answer_is_dropped(hasty: None) -> None:
         assert await reader.read() == b''
 
     serve(client)
+
+
+@contextlib.asynccontextmanager
+async def another(writer: Any) -> AsyncIterator[Any]:
+    """Open one more connection to the server of `writer`."""
+    host, port = writer.get_extra_info('peername')
+    reader, writer = await asyncio.open_connection(host, port)
+    yield reader, writer
+    writer.close()
+
+
+async def ask(reader: Any, writer: Any) -> bytes:
+    writer.write(HEAD + b'\r\n')
+    return await answer(reader)
+
+
+def test_longest_idle_connection_makes_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, 'most_connections', lambda: 2)
+
+    async def client(reader: Any, writer: Any) -> None:
+        assert await ask(reader, writer) == b'abc'
+        async with another(writer) as second:
+            assert await ask(*second) == b'abc'
+            assert await ask(reader, writer) == b'abc'
+            async with another(writer) as third:
+                assert await ask(*third) == b'abc'
+                assert await second[0].read() == b''
+                assert await ask(reader, writer) == b'abc'
+
+    serve(client)
+
+
+def test_no_room_among_busy_connections(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, 'most_connections', lambda: 1)
+
+    async def client(reader: Any, writer: Any) -> None:
+        writer.write(b'GET /100 HTTP/1.1\r\nHost: localhost\r\n\r\n')
+        await reader.readuntil(b'\r\n\r\n')
+        async with another(writer) as second:
+            assert await second[0].read() == b''
+        assert await reader.readexactly(3) == b'abc'
+        writer.transport.abort()
+
+    serve(client)
+
+
+@pytest.mark.parametrize(
+    ('before', 'after'),
+    [
+        ((1024, 524288), (65536, 524288)),
+        ((1024, 4096), (4096, 4096)),
+        ((4096, 4096), None),
+        ((1024, resource.RLIM_INFINITY), (65536, resource.RLIM_INFINITY)),
+        ((100000, 524288), None),
+    ],
+)
+def test_file_limit(
+    monkeypatch: pytest.MonkeyPatch,
+    before: tuple[int, int],
+    after: tuple[int, int] | None,
+) -> None:
+    limits = []
+    monkeypatch.setattr(resource, 'getrlimit', lambda kind: before)
+    monkeypatch.setattr(resource, 'setrlimit', lambda kind, new: limits.append(new))
+    server.raise_file_limit()
+    assert limits == ([] if after is None else [after])
+
+
+def test_connections_leave_room_for_files() -> None:
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    assert 0 < server.most_connections() < soft
