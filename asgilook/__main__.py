@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import os
+import re
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -41,11 +43,15 @@ def main(argv: list[str] | None = None) -> int:
     args = _parser().parse_args(_complete(sys.argv[1:] if argv is None else argv))
     try:
         code: int = args.run(args)
+        sys.stdout.flush()
     except ConfigError as ex:
         print(f'asgilook: {ex}', file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130
+    except BrokenPipeError:  # as in `asgilook check | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     return code
 
 
@@ -128,7 +134,7 @@ def _add_check(commands: Any) -> None:
     check.add_argument(
         '--younger',
         metavar='SECONDS',
-        type=float,
+        type=_seconds,
         default=3600,
         help='pass over such files of the last seconds, as they may be on their way; '
         'default: %(default)s',
@@ -138,6 +144,12 @@ def _add_check(commands: Any) -> None:
 def _port(value: str) -> int:
     if not value.isdecimal() or int(value) > 65535:
         raise argparse.ArgumentTypeError('must be from 0 to 65535')
+    return int(value)
+
+
+def _seconds(value: str) -> int:
+    if not re.fullmatch('[0-9]{1,9}', value):
+        raise argparse.ArgumentTypeError('must be a number of seconds')
     return int(value)
 
 

@@ -57,6 +57,8 @@ class Check:
             async for page in self._place.pages():
                 for image in page:
                     await self._compare(image, files)
+            # An empty list is sooner a new database, or another one, than the remains.
+            self._remove = self._remove and self.images > 0
             for row in files.execute('SELECT * FROM files ORDER BY id'):
                 await self._judge(Entry(*row))
 
@@ -131,6 +133,6 @@ def _report(result: Check) -> int:
         f'files that are not listed, {result.removed} of them removed'
     )
     if result.failure:
-        print(f'asgilook: {result.failure}; not all was compared', file=sys.stderr)
+        print(f'asgilook: {result.failure} Not all was compared.', file=sys.stderr)
         return 1
     return 1 if result.wrong or result.orphans > result.removed else 0

@@ -8,8 +8,10 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+import re
 import sys
-from contextlib import closing, suppress
+from collections.abc import Iterator
+from contextlib import AsyncExitStack, closing, contextmanager, suppress
 from typing import BinaryIO
 
 from .backends import local_folder
@@ -127,10 +129,8 @@ def migrate(config: Config, storage_url: str, database_url: str | None) -> int:
 
 def _source(config: Config, storage_url: str, database_url: str | None) -> Config:
     urls = {'STORAGE_URL': storage_url, 'DATABASE_URL': database_url or 'none'}
-    try:
+    with _as_options():
         source = Config({f'ASGI_LOOK_{name}': url for name, url in urls.items()})
-    except ConfigError as ex:
-        raise ConfigError(str(ex).replace('ASGI_LOOK_', 'source: ')) from None
     source.storage_path = config.storage_path
     if source.database_url == config.database_url and _same_files(source, config):
         raise ConfigError('the source is what the settings have already')
@@ -140,6 +140,20 @@ def _source(config: Config, storage_url: str, database_url: str | None) -> Confi
         except OSError as ex:
             raise ConfigError(f'{local_folder(source)}: {ex.strerror}') from None
     return source
+
+
+@contextmanager
+def _as_options() -> Iterator[None]:
+    """Name what is wrong with the source as the command line has it."""
+    try:
+        yield
+    except ConfigError as ex:
+        told = re.sub('ASGI_LOOK_(STORAGE|DATABASE)_URL', _option, str(ex))
+        raise ConfigError(told) from None
+
+
+def _option(found: re.Match[str]) -> str:
+    return f'--from-{found[1].lower()}'
 
 
 def _same_files(one: Config, other: Config) -> bool:
@@ -152,7 +166,10 @@ def _location(config: Config) -> str:
 
 
 async def _run(source: Config, target: Config, progress: Progress) -> Migration:
-    async with opened(source) as origin, opened(target) as goal:
+    async with AsyncExitStack() as stack:
+        with _as_options():
+            origin = await stack.enter_async_context(opened(source))
+        goal = await stack.enter_async_context(opened(target))
         in_place = _same_files(source, target)
         migration = Migration(origin, goal, progress, in_place=in_place)
         migration.obey()

@@ -80,6 +80,8 @@ def prepared(config: Config) -> Config:
 
 async def _open(index: Index) -> None:
     """Let a database say what is wrong; of one that is down the service will tell."""
-    logging.getLogger('asgilook').addHandler(logging.NullHandler())
+    logger, silence = logging.getLogger('asgilook'), logging.NullHandler()
+    logger.addHandler(silence)
     await index.start()
     await index.stop()
+    logger.removeHandler(silence)

@@ -14,6 +14,8 @@ from typing import Any, ClassVar
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from .errors import PROBLEM_JSON, problem
+
 # A request's head must be there after so many seconds, and within so many bytes.
 HEAD_SECONDS = 10.0
 HEAD_BYTES = 64 * 1024
@@ -81,6 +83,19 @@ class LimitedProtocol(HttpToolsProtocol):
                 self.transport.close()
             elif self._limit is None:
                 self._set_limit(HEAD_SECONDS)
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what is no HTTP, in the form of every other error."""
+        body = problem(400, msg)
+        head = (
+            'HTTP/1.1 400 Bad Request',
+            f'content-type: {PROBLEM_JSON}',
+            f'content-length: {len(body)}',
+            'cache-control: no-store',
+            'connection: close\r\n\r\n',
+        )
+        self.transport.write('\r\n'.join(head).encode() + body)
+        self.transport.close()
 
     def on_message_begin(self) -> None:
         """Start a request's head."""
