@@ -69,7 +69,7 @@ def _parser() -> argparse.ArgumentParser:
         'see `asgilook config`.',
         epilog='Without a command it serves, and takes --host, --port and --workers: '
         'see `asgilook serve --help`. Exit codes: 0 all is well, 1 something '
-        'is not, 2 wrong usage or settings.',
+        'is not, 2 wrong usage or settings, 3 the service could not start.',
     )
     parser.add_argument('--version', action='version', version=__version__)
     commands = parser.add_subparsers(metavar='COMMAND', required=True)

@@ -231,5 +231,5 @@ def _immutable(uri: str, etag: str, image: Image) -> Representation:
 def _limit(req: falcon.asgi.Request, default: int) -> int:
     value = req.get_param('limit', default=str(default))
     if not re.fullmatch('[0-9]{1,9}', value) or not int(value):
-        raise InvalidRequest('The parameter limit must be a number from 1.')
+        raise InvalidRequest('The parameter limit must be from 1 to 999999999.')
     return int(value)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import resource
+from email.utils import formatdate
 from typing import Any, ClassVar
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -89,6 +90,7 @@ class LimitedProtocol(HttpToolsProtocol):
         body = problem(400, msg)
         head = (
             'HTTP/1.1 400 Bad Request',
+            f'date: {formatdate(usegmt=True)}',
             f'content-type: {PROBLEM_JSON}',
             f'content-length: {len(body)}',
             'cache-control: no-store',

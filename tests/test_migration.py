@@ -329,7 +329,7 @@ def test_command_is_interrupted(
         ([], 'either a FOLDER or --from-storage'),
         (['x', '--from-storage', 'file:///x'], 'either a FOLDER or --from-storage'),
         (['x', '--from-database', 'sqlite:////x'], 'goes with --from-storage'),
-        (['--from-storage', 'ftp://x'], "source: STORAGE_URL='ftp://x': must be"),
+        (['--from-storage', 'ftp://x'], "--from-storage='ftp://x': must be"),
         (['--from-storage', 'file:///no/such'], '/no/such: No such file or directory'),
         (['--from-storage', 's3://bucket'], 'needs a database too'),
     ],
