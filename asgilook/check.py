@@ -13,7 +13,7 @@ import sys
 import time
 from contextlib import closing, suppress
 
-from .config import Config
+from .config import Config, ConfigError
 from .errors import AsgilookError, ImageNotFound, StorageUnavailable
 from .image import Image
 from .places import Place, opened
@@ -116,6 +116,11 @@ def check(config: Config, younger: float, *, remove: bool) -> int:
 
     Raises `ConfigError`.
     """
+    if remove and config.database_url is None:
+        raise ConfigError(
+            '--remove-orphans: without a database the files themselves are the list, '
+            'and one that is not listed is an image that can not be read'
+        )
     return _report(asyncio.run(_run(config, younger, remove=remove)))
 
 

@@ -26,7 +26,7 @@ from .errors import (
     InvalidRequest,
     StorageUnavailable,
 )
-from .image import Image
+from .image import UUID, Image
 from .index import Page
 from .schema import images
 
@@ -76,6 +76,8 @@ class DatabaseIndex:
 
     async def get(self, image_id: str) -> Image | None:
         """Return the image, or None."""
+        if not UUID.fullmatch(image_id):  # it would fail all that share its query
+            return None
         try:
             return await self._lookups.get(image_id)
         except DatabaseGone:
@@ -142,6 +144,7 @@ class DatabaseIndex:
         self._seen.pop(image_id, None)
         if not await self._database.run(drop):
             raise ImageNotFound('There is no such image.')
+        self._seen.pop(image_id, None)  # a look-up may have come between
 
     async def is_usable(self) -> bool:
         """Ask the database whether it answers."""

@@ -16,8 +16,9 @@ from sqlalchemy import URL, event
 from sqlalchemy.exc import DBAPIError, DisconnectionError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-# Seconds without an answer, after which a database counts as gone.
-PATIENCE = 2.0
+# Seconds without an answer, after which a database counts as gone: more than a wait for
+# a connection and a statement together, as one that is only locked is not gone.
+PATIENCE = 3.5
 
 # Seconds after which a database that lives says that a statement takes too long: so
 # it is told from a dead one, and nothing that was given up is done later.

@@ -58,9 +58,10 @@ class NewFile:
         os.utime(self.file.fileno(), ns=(modified, modified))
         os.fsync(self.file.fileno())
         path = os.path.join(self._folder, image_id)
-        if not self._replaces:
-            _reserve(path)
-        os.replace(self._path, path)
+        if self._replaces:
+            os.replace(self._path, path)
+        else:
+            _place(self._path, path)
         self._path = ''
         sync_folder(self._folder)
         status = os.fstat(self.file.fileno())
@@ -84,12 +85,20 @@ def _open_locked(folder: str) -> tuple[str, BinaryIO]:
         file.close()  # a sweep came between open and flock
 
 
-def _reserve(path: str) -> None:
-    """Take a name, which only one can; hard links would do too, where there are any."""
+def _place(temporary: str, path: str) -> None:
+    """Rename a file; raise `ImageExists` where another has that name.
+
+    Only one can make a new file; hard links would do too, where there are any.
+    """
     try:
         open(path, 'x').close()
     except FileExistsError:
         raise ImageExists('Another image has this id.') from None
+    try:
+        os.replace(temporary, path)
+    except OSError:
+        os.unlink(path)
+        raise
 
 
 def sync_folder(folder: str) -> None:

@@ -18,7 +18,13 @@ from weakref import WeakValueDictionary
 from . import backends, tree
 from .bulk import Bulk
 from .config import Config, ConfigError
-from .errors import AsgilookError, ImageNotFound, StorageFull, StorageUnavailable
+from .errors import (
+    AsgilookError,
+    ImageExists,
+    ImageNotFound,
+    StorageFull,
+    StorageUnavailable,
+)
 from .progress import Progress
 from .store import Store
 
@@ -46,6 +52,8 @@ class Importer(Bulk):
     async def _take(self, path: str) -> None:
         try:
             await self._store_once(*await asyncio.to_thread(self._read, path))
+        except ImageExists as ex:
+            self.refuse(path, f'{ex} A file that is not listed? See asgilook check.')
         except (StorageFull, StorageUnavailable):
             raise
         except AsgilookError as ex:

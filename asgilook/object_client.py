@@ -72,8 +72,11 @@ class Faults:
         self._retry_at: float | None = None
 
     @contextlib.contextmanager
-    def named(self) -> Iterator[None]:
-        """Raise `StorageUnavailable`, `StorageFull`, `ImageExists`, `ImageNotFound`."""
+    def named(self, *, keeps_away: bool = True) -> Iterator[None]:
+        """Raise `StorageUnavailable`, `StorageFull`, `ImageExists`, `ImageNotFound`.
+
+        Where it `keeps_away`, a fault that took long lets others be refused at once.
+        """
         began = time.monotonic()
         if self._retry_at is not None:
             if began < self._retry_at:
@@ -89,7 +92,7 @@ class Faults:
             if isinstance(ex, FileNotFoundError) and 'NoSuchBucket' not in reason:
                 self._worked()
                 raise ImageNotFound('There is no such image.') from None
-            if time.monotonic() - began > SLOW_SECONDS:
+            if keeps_away and time.monotonic() - began > SLOW_SECONDS:
                 self._retry_at = time.monotonic() + RETRY_SECONDS
             raise self._failed(reason) from None
         self._worked()

@@ -121,7 +121,7 @@ class ObjectStorage:
                         yield Entry(match[1], found['size'], stored_ns)
 
     def _probe(self, seconds: float) -> None:
-        with self._faults.named():
+        with self._faults.named(keeps_away=seconds > HASTE):
             obstore.list(self._stores[seconds], _NOWHERE).collect()
 
 

@@ -85,9 +85,12 @@ def redis_url(value: str) -> str | None:
     """Parse the URL of a Redis, or none."""
     if value.lower() == 'none':
         return None
+    parts = _split(value)
     if redis_servers.is_many(value):
         redis_servers.parse(value)  # raises ValueError for what it can't be
-    elif _split(value).scheme not in ('redis', 'rediss', 'unix'):
+    elif parts.scheme != 'unix' and not re.fullmatch('/?[0-9]{0,4}', parts.path):
+        raise ValueError('must end with the number of a database, or after the port')
+    elif parts.scheme not in ('redis', 'rediss', 'unix'):
         raise ValueError(
             'must be redis://, rediss://, unix://, redis+sentinel://, '
             'redis+cluster:// or none'

@@ -74,9 +74,9 @@ def _exists(connection: Connection) -> bool:
 @contextlib.asynccontextmanager
 async def _alone(connection: AsyncConnection) -> AsyncIterator[None]:
     """Run a transaction, on a connection that has none by itself."""
-    for statement in _BEGIN[connection.dialect.name]:
-        await connection.exec_driver_sql(statement)
     try:
+        for statement in _BEGIN[connection.dialect.name]:
+            await connection.exec_driver_sql(statement)
         yield
     except BaseException:
         with contextlib.suppress(SQLAlchemyError):  # a lost connection has done so

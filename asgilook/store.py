@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +16,7 @@ import aiofiles.tempfile
 from . import backends, files, transform
 from .config import Config
 from .errors import (
+    AsgilookError,
     DeadlineExceeded,
     ImageDamaged,
     ImageNotFound,
@@ -33,7 +35,12 @@ __all__ = ['Image', 'Store']
 
 T = TypeVar('T')
 
+log = logging.getLogger(__name__)
+
 BLOCK_SIZE = 1024 * 1024
+
+# What is under way at the end has been given up by the server: it gets a moment more.
+LAST_SECONDS = 2.0
 
 
 class Store:
@@ -60,16 +67,20 @@ class Store:
         self._pool.start()
 
     async def stop(self) -> None:
-        """Let uploads under way end, then give the threads back."""
-        if self._saves:
-            await asyncio.wait(self._saves)
+        """Let uploads end that are nearly done, and give the threads back."""
+        await self._settle(LAST_SECONDS)
         await self._pool.stop()
+        await self._settle(None)
         await self._renders.stop()
         await self._index.stop()
         await self._call(self._storage.stop)
         if self._threads is not None:
             self._threads.shutdown(wait=False)
             self._threads = None
+
+    async def _settle(self, seconds: float | None) -> None:
+        if self._saves:
+            await asyncio.wait(self._saves, timeout=seconds)
 
     def is_usable(self) -> bool:
         """Tell whether the storage can be used now; this may block."""
@@ -157,7 +168,12 @@ class Store:
     async def delete(self, image: Image) -> None:
         """Remove an image for good, or raise `ImageNotFound`."""
         await self._index.remove(image.image_id)
-        await self._call(self._storage.remove, image.image_id)
+        try:
+            await self._call(self._storage.remove, image.image_id)
+        except AsgilookError as ex:
+            if self._config.database_url is None:
+                raise  # there the file is the image
+            log.warning('deleted %s, but not its file: %s', image.image_id, ex)
 
     async def _save(self, image_id: str, source: BinaryIO) -> Image:
         with source, files.storage_errors():

@@ -165,6 +165,21 @@ def test_delete(client: TestClient, photo: bytes) -> None:
         assert client.simulate_get(uri).status_code == 200
 
 
+def test_delete_without_its_file(
+    config: Config, sqlite: str, photo: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A database says what exists: its file may be gone, or be out of reach."""
+    config.api_token, config.database_url = 's3cret', sqlite
+    client = TestClient(create_app(config))
+    image = post(client, photo)
+    Path(config.storage_path, image['id']).unlink()
+    assert (
+        client.simulate_delete(image['image'], headers=TOKEN).status_code,
+        client.simulate_get('/images').json,
+        f'deleted {image["id"]}, but not its file' in caplog.text,
+    ) == (204, [], True)
+
+
 def test_machines_agree(client: TestClient, other: TestClient) -> None:
     images: list[Json] = []
     for number in range(4):

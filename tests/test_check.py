@@ -13,7 +13,7 @@ import pytest
 from asgilook import check as check_module
 from asgilook.__main__ import main
 from asgilook.check import Check, check
-from asgilook.config import Config
+from asgilook.config import Config, ConfigError
 from asgilook.image import Image
 from asgilook.places import Place, opened
 
@@ -167,8 +167,19 @@ def test_folder_without_a_database(config: Config, photo: bytes) -> None:
     Path(config.storage_path).mkdir()
     Path(config.storage_path, LISTED).write_bytes(photo)
     Path(config.storage_path, CUT).write_bytes(b'content')
-    assert ask(config, remove=True) == 0
-    assert files(config) == {LISTED}
+    assert ask(config) == 1
+    with pytest.raises(ConfigError, match='without a database'):
+        ask(config, remove=True)
+    assert files(config) == {LISTED, CUT}
+
+
+def test_nothing_is_removed_by_an_empty_database(
+    place: Config, capsys: Captured
+) -> None:
+    fill(place, LISTED, MISSING, CUT)
+    assert ask(place, remove=True) == 1
+    assert stored(place) == {ORPHAN}
+    assert '0 of them removed' in capsys.readouterr().out
 
 
 def test_command(

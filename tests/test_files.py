@@ -1,16 +1,18 @@
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
 from asgilook import files
 from asgilook.errors import (
     AsgilookError,
+    ImageExists,
     ImageNotFound,
     StorageFull,
     StorageUnavailable,
@@ -96,6 +98,32 @@ def test_new_file_replaces_an_older_one(folder: str) -> None:
         new.close()
     assert (Path(folder) / 'name').read_bytes() == b'second'
     assert os.listdir(folder) == ['name']
+
+
+def test_new_file_that_replaces_nothing(folder: str) -> None:
+    for content in (b'first', b'second'):
+        new = files.NewFile(folder, replaces=False)
+        new.file.write(content)
+        with contextlib.suppress(ImageExists):
+            new.publish('name')
+        new.close()
+    assert (Path(folder) / 'name').read_bytes() == b'first'
+    assert os.listdir(folder) == ['name']
+
+
+def test_name_is_free_again_where_a_rename_fails(
+    folder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*args: str) -> NoReturn:
+        raise OSError(errno.EIO, 'Input/output error')
+
+    new = files.NewFile(folder, replaces=False)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, 'replace', fail)
+        with pytest.raises(OSError, match='Input'):
+            new.publish('name')
+    new.close()
+    assert os.listdir(folder) == []
 
 
 def test_new_file_leaves_nothing_unless_published(folder: str) -> None:

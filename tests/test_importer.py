@@ -98,6 +98,19 @@ def test_import_brings_back_what_was_deleted(
     assert files(config) == ids(folder)
 
 
+def test_import_of_what_is_stored_but_not_listed(
+    config: Config, folder: Path, capsys: Captured, tmp_path: Path
+) -> None:
+    config.database_url = f'sqlite://{tmp_path}/index.db'
+    orphan = content_id((folder / 'a.jpg').read_bytes())
+    Path(config.storage_path).mkdir()
+    Path(config.storage_path, orphan).write_bytes(b'of a run that was killed')
+    assert import_folder(config, str(folder)) == 1
+    told = capsys.readouterr()
+    assert told.out == 'imported 2, already there 0, refused 1\n'
+    assert told.err.startswith(f'{folder}/a.jpg: Another image has this id.')
+
+
 def test_import_of_equal_files(
     config: Config, folder: Path, capsys: Captured, photo: bytes
 ) -> None:

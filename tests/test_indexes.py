@@ -260,6 +260,22 @@ def test_many_at_a_time(images: Images) -> None:
     images.run(scenario, 4)
 
 
+def test_what_is_no_id_names_nothing(images: Images) -> None:
+    """And it does no harm to who asks for something else at the same time."""
+
+    async def scenario(index: Index) -> None:
+        await images.add(index, 1)
+        found, none, usable = await asyncio.gather(
+            index.get(image_id(1)), index.get('x'), index.is_usable()
+        )
+        assert found is not None
+        assert (none, usable) == (None, True)
+        with pytest.raises(InvalidRequest):
+            await index.page(9, 'x')
+
+    images.run(scenario, processes=1)
+
+
 def test_one_of_many_removes(images: Images) -> None:
     """An image that several delete at a time is deleted by one of them."""
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import resource
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
@@ -66,6 +67,18 @@ async def answer(reader: asyncio.StreamReader) -> bytes:
         if line.lower().startswith(b'content-length')
     )
     return await reader.readexactly(length)
+
+
+def test_what_is_no_http_is_a_problem() -> None:
+    async def client(reader: Any, writer: Any) -> None:
+        writer.write(b'FOO!BAR / HTTP/1.1\r\nHost: localhost\r\n\r\n')
+        head, _, body = (await reader.read()).partition(b'\r\n\r\n')
+        assert head.startswith(b'HTTP/1.1 400 Bad Request\r\ndate: ')
+        assert b'content-type: application/problem+json' in head
+        assert b'content-length: %d\r\n' % len(body) in head
+        assert json.loads(body)['status'] == 400
+
+    serve(client)
 
 
 @pytest.fixture

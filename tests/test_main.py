@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging.config
+import os
 import runpy
 import sys
 from pathlib import Path
@@ -71,6 +72,8 @@ def test_serve_logs_the_service(runs: list[dict[str, Any]]) -> None:
         ['--workers', 'x'],
         ['other'],
         ['--other'],
+        ['check', '--younger', 'nan'],
+        ['check', '--younger', '-1'],
     ],
 )
 def test_bad_arguments(
@@ -79,7 +82,7 @@ def test_bad_arguments(
     with pytest.raises(SystemExit) as raised:
         main(argv)
     assert raised.value.code == 2
-    assert argv[0] in capsys.readouterr().err
+    assert argv[-2 if len(argv) > 1 else 0] in capsys.readouterr().err
     assert runs == []
 
 
@@ -231,3 +234,13 @@ def test_python_dash_m(
         runpy.run_module('asgilook', run_name='__main__', alter_sys=True)
     assert raised.value.code == 0
     assert 'ASGI_LOOK_STORAGE_PATH=' in capsys.readouterr().out
+
+
+def test_output_that_nobody_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in `asgilook config | head -1`."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    with open(writing, 'w') as output, monkeypatch.context() as patch:
+        patch.setattr(sys, 'stdout', output)
+        code = main(['config'])
+    assert code == 1

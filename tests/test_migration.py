@@ -331,7 +331,11 @@ def test_command_is_interrupted(
         (['x', '--from-database', 'sqlite:////x'], 'goes with --from-storage'),
         (['--from-storage', 'ftp://x'], "--from-storage='ftp://x': must be"),
         (['--from-storage', 'file:///no/such'], '/no/such: No such file or directory'),
-        (['--from-storage', 's3://bucket'], 'needs a database too'),
+        (['--from-storage', 's3://bucket'], '--from-storage'),
+        (
+            ['--from-storage', 'file:///x', '--from-database', 'y:'],
+            "--from-database='y:",
+        ),
     ],
 )
 def test_wrong_arguments(

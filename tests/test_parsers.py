@@ -115,6 +115,7 @@ def test_options_of_a_bucket() -> None:
     ('name', 'url'),
     [
         ('REDIS_HOST', 'redis://:s3cret@cache:port'),
+        ('REDIS_HOST', 'redis://:s3cret@cache/name'),
         ('REDIS_HOST', 'redis://:s3/cret@cache'),
         ('DATABASE_URL', 'postgresql://ada:s3cret@host'),
         ('DATABASE_URL', 'postgresql://ada:s3/cret@host/db'),

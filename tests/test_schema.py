@@ -3,10 +3,13 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
+from weakref import WeakSet
 
+import asyncpg
 import pytest
+from sqlalchemy.exc import DBAPIError
 
-from asgilook import schema
+from asgilook import engine, schema
 from asgilook.config import ConfigError
 from asgilook.database import DatabaseIndex
 
@@ -94,6 +97,27 @@ def test_table_of_another_program_stops_the_start(db: Database) -> None:
         SQLite: "SELECT name FROM sqlite_master WHERE type = 'table'",
     }
     assert db.execute(names[type(db)]) == [('images',)]
+
+
+def test_lock_of_another_process_is_waited_for(
+    postgresql_db: PostgreSQL, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A start that gives up leaves the connection as one that the next can use."""
+    monkeypatch.setattr(engine, 'STATEMENT_SECONDS', 0.2)
+    lock = schema._BEGIN['postgresql'][1].replace('xact_', '')
+
+    async def main() -> None:
+        other = await asyncpg.connect(postgresql_db.url)
+        await other.execute(lock)
+        mine = engine.make_engine(postgresql_db.url, WeakSet())
+        async with mine.connect() as connection:
+            with pytest.raises(DBAPIError, match='timeout'):
+                await schema.prepare(connection)
+            await other.close()
+            await schema.prepare(connection)
+        await mine.dispose()
+
+    apart(asyncio.run, main())
 
 
 def test_processes_that_start_at_once(db: Database) -> None:
