@@ -85,16 +85,17 @@ def redis_url(value: str) -> str | None:
     """Parse the URL of a Redis, or none."""
     if value.lower() == 'none':
         return None
-    parts = _split(value)
     if redis_servers.is_many(value):
         redis_servers.parse(value)  # raises ValueError for what it can't be
-    elif parts.scheme != 'unix' and not re.fullmatch('/?[0-9]{0,4}', parts.path):
-        raise ValueError('must end with the number of a database, or after the port')
-    elif parts.scheme not in ('redis', 'rediss', 'unix'):
+        return value
+    parts = _split(value)
+    if parts.scheme not in ('redis', 'rediss', 'unix'):
         raise ValueError(
             'must be redis://, rediss://, unix://, redis+sentinel://, '
             'redis+cluster:// or none'
         )
+    if parts.scheme != 'unix' and not re.fullmatch('/?[0-9]{0,4}', parts.path):
+        raise ValueError('its path can only be the number of a database')
     return value
 
 

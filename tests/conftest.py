@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import logging
 import os
 import resource
 import uuid
@@ -30,6 +31,11 @@ Json = dict[str, Any]
 Upload = Callable[..., Json]
 
 FILE_SIZE = 4000
+
+
+def pytest_configure() -> None:
+    """Let asyncio's debug mode not log that a busy machine is slow."""
+    logging.getLogger('asyncio').setLevel(logging.ERROR)
 
 
 @pytest.hookimpl(wrapper=True)
