@@ -1,8 +1,9 @@
-"""The parts of URLs, in their one canonical spelling."""
+"""URLs and their parts, in their one canonical spelling."""
 
 from __future__ import annotations
 
 import re
+from typing import Any
 
 from falcon.routing import BaseConverter
 
@@ -26,3 +27,9 @@ class PixelSize(BaseConverter):
         """Return width and height in pixels, or None where it isn't canonical."""
         match = _SIZE.fullmatch(value)
         return (int(match[1]), int(match[2])) if match else None
+
+
+def is_canonical(scope: dict[str, Any]) -> bool:
+    """Tell whether the path of a request has one leading slash, and no %-escape."""
+    raw: bytes = scope.get('raw_path', b'')
+    return not (raw.startswith(b'//') or b'%' in raw)

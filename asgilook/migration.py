@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import AsyncExitStack, closing, contextmanager, suppress
 from typing import BinaryIO
 
-from .backends import local_folder
+from .backends import is_remote, local_folder
 from .bulk import Bulk
 from .config import Config, ConfigError
 from .errors import (
@@ -134,7 +134,7 @@ def _source(config: Config, storage_url: str, database_url: str | None) -> Confi
     source.storage_path = config.storage_path
     if source.database_url == config.database_url and _same_files(source, config):
         raise ConfigError('the source is what the settings have already')
-    if (source.storage_url or 'file:').startswith('file:'):
+    if not is_remote(source):
         try:
             os.listdir(local_folder(source))
         except OSError as ex:
@@ -160,9 +160,10 @@ def _same_files(one: Config, other: Config) -> bool:
     return _location(one) == _location(other)
 
 
-def _location(config: Config) -> str:
-    url = config.storage_url or 'file:'
-    return os.path.realpath(local_folder(config)) if url.startswith('file:') else url
+def _location(config: Config) -> str | None:
+    if is_remote(config):
+        return config.storage_url
+    return os.path.realpath(local_folder(config))
 
 
 async def _run(source: Config, target: Config, progress: Progress) -> Migration:

@@ -14,6 +14,7 @@ from falcon.routing import CompiledRouter
 
 from .access import Count, Exchange
 from .config import Config
+from .converters import is_canonical
 from .errors import PROBLEM_JSON, BodyTimeout, Busy, InvalidRequest, problem
 from .lifecycle import Draining
 from .media import FORM_OVERHEAD, too_large
@@ -103,7 +104,7 @@ class CanonicalRouter(CompiledRouter):
 
     def find(self, uri: str, req: Any = None) -> Any:
         """Return what `CompiledRouter.find` does; the scope gets the `route`."""
-        found = super().find(uri, req) if is_canonical(req) else None
+        found = super().find(uri, req) if is_canonical(req.scope) else None
         if found is not None:
             req.scope['route'] = found[-1]
         return found
@@ -111,12 +112,6 @@ class CanonicalRouter(CompiledRouter):
 
 # Falcon inspects an app by the exact type of its router.
 falcon.inspect.register_router(CanonicalRouter)(falcon.inspect.inspect_compiled_router)
-
-
-def is_canonical(req: falcon.asgi.Request) -> bool:
-    """Tell whether the path has one leading slash, and no %-escape."""
-    raw = req.scope.get('raw_path', b'')
-    return not (raw.startswith(b'//') or b'%' in raw)
 
 
 class GuardedBody:

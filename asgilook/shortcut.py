@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from .conditional import Representation
+from .converters import is_canonical
 from .errors import StorageUnavailable
 from .image import Image
 
@@ -120,7 +121,7 @@ def _is_plain(scope: Scope) -> bool:
     return (
         scope['method'] == 'GET'
         and not scope['query_string']
-        and b'%' not in scope.get('raw_path', b'')
+        and is_canonical(scope)
         and _SPECIAL.isdisjoint(scope['fields'])
     )
 

@@ -4,6 +4,7 @@ import logging.config
 import os
 import runpy
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -126,51 +127,45 @@ def test_bad_setting_stops_the_start(
     assert (captured.out, runs) == ('', [])
 
 
-def test_folder_that_cannot_be_made_stops_the_start(
+@pytest.fixture
+def stops(
     runs: list[dict[str, Any]],
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
-    tmp_path: Path,
+) -> Callable[[str, str, str], None]:
+    """Return a check that a setting stops the start, with what problem, in one line."""
+
+    def check(name: str, value: str, problem: str) -> None:
+        monkeypatch.setenv(name, value)
+        assert main(['config']) == 0
+        assert main([]) == 2
+        assert capsys.readouterr().err == f'asgilook: {name}={value!r}: {problem}\n'
+        assert runs == []
+
+    return check
+
+
+def test_folder_that_cannot_be_made_stops_the_start(
+    stops: Callable[[str, str, str], None], tmp_path: Path
 ) -> None:
     (tmp_path / 'file').touch()
-    path = str(tmp_path / 'file' / 'images')
-    monkeypatch.setenv('ASGI_LOOK_STORAGE_PATH', path)
-    assert main(['config']) == 0
-    assert main([]) == 2
-    assert capsys.readouterr().err == (
-        f'asgilook: ASGI_LOOK_STORAGE_PATH={path!r}: Not a directory\n'
-    )
-    assert runs == []
+    path = f'{tmp_path}/file/images'
+    stops('ASGI_LOOK_STORAGE_PATH', path, 'Not a directory')
 
 
 def test_folder_of_a_url_that_cannot_be_made_stops_the_start(
-    runs: list[dict[str, Any]],
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    tmp_path: Path,
+    stops: Callable[[str, str, str], None], tmp_path: Path
 ) -> None:
     (tmp_path / 'file').touch()
     url = f'file://{tmp_path}/file/images'
-    monkeypatch.setenv('ASGI_LOOK_STORAGE_URL', url)
-    assert main([]) == 2
-    assert capsys.readouterr().err == (
-        f'asgilook: ASGI_LOOK_STORAGE_URL={url!r}: Not a directory\n'
-    )
-    assert runs == []
+    stops('ASGI_LOOK_STORAGE_URL', url, 'Not a directory')
 
 
 def test_settings_that_do_not_go_together_stop_the_start(
-    runs: list[dict[str, Any]],
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    stops: Callable[[str, str, str], None],
 ) -> None:
-    monkeypatch.setenv('ASGI_LOOK_STORAGE_URL', 's3://images')
-    assert main([]) == 2
-    assert capsys.readouterr().err == (
-        "asgilook: ASGI_LOOK_STORAGE_URL='s3://images': "
-        'needs a database too: set ASGI_LOOK_DATABASE_URL\n'
-    )
-    assert runs == []
+    problem = 'needs a database too: set ASGI_LOOK_DATABASE_URL'
+    stops('ASGI_LOOK_STORAGE_URL', 's3://images', problem)
 
 
 def test_import(runs: list[dict[str, Any]], capsys: Captured, tmp_path: Path) -> None:
@@ -199,20 +194,11 @@ def test_help(capsys: Captured, command: str) -> None:
 
 
 def test_database_that_cannot_be_used_stops_the_start(
-    runs: list[dict[str, Any]],
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    tmp_path: Path,
+    stops: Callable[[str, str, str], None], tmp_path: Path
 ) -> None:
     path = tmp_path / 'file'
     path.write_text('This is text.' * 100)
-    monkeypatch.setenv('ASGI_LOOK_DATABASE_URL', f'sqlite://{path}')
-    assert main(['config']) == 0
-    assert main([]) == 2
-    assert capsys.readouterr().err == (
-        f"asgilook: ASGI_LOOK_DATABASE_URL='sqlite://{path}': file is not a database\n"
-    )
-    assert runs == []
+    stops('ASGI_LOOK_DATABASE_URL', f'sqlite://{path}', 'file is not a database')
 
 
 def test_database_that_is_down_does_not_stop_the_start(
