@@ -92,7 +92,10 @@ setup(
     ],
     keywords='falcon asgi image thumbnail cache redis uvicorn',
     packages=find_packages(include=['asgilook', 'asgilook.*']),
-    package_data={'asgilook': ['openapi.json', 'py.typed', 'static/*']},
+    package_data={
+        'asgilook': ['py.typed'],
+        'asgilook.resources': ['openapi.json', 'static/*'],
+    },
     python_requires='>=3.11',
     install_requires=REQUIREMENTS,
     extras_require={
@@ -103,5 +106,5 @@ setup(
         's3': S3,
         'test': TEST,
     },
-    entry_points={'console_scripts': ['asgilook = asgilook.__main__:main']},
+    entry_points={'console_scripts': ['asgilook = asgilook.cli.main:main']},
 )

@@ -8,21 +8,21 @@ import falcon
 from falcon.media import MessagePackHandler
 
 from .cache import RedisCache
-from .conditional import Conditional
 from .config import Config
-from .converters import CanonicalUUID, PixelSize
-from .cors import cors
 from .errors import add_error_handlers
-from .events import Events, Hub
-from .gallery import add_gallery
-from .health import Health
+from .events.hub import Events, Hub
 from .images import Images, Thumbnails
-from .lifecycle import Draining
-from .metrics import Metrics
-from .openapi import OpenApi
-from .protocol import Application
-from .shortcut import Shortcut
+from .resources.gallery import add_gallery
+from .resources.health import Health
+from .resources.metrics import Metrics
+from .resources.openapi import OpenApi
 from .store import Store
+from .web.application import Application
+from .web.conditional import Conditional
+from .web.cors import cors
+from .web.lifespan import Draining
+from .web.shortcut import Shortcut
+from .web.urls import CanonicalUUID, PixelSize
 
 
 class Lifespan:

@@ -16,11 +16,11 @@ import falcon
 import falcon.asgi
 import msgpack
 
-from .conditional import Representation
 from .config import Config
 from .errors import AsgilookError
-from .redis_client import Redis
-from .redis_library import create_driver
+from .redis_clients.client import Redis
+from .redis_clients.factory import create_driver
+from .web.conditional import Representation
 
 _VERSION = 1
 

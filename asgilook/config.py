@@ -11,7 +11,7 @@ from typing import Any
 
 import aioredis
 
-from . import parsers
+from . import validators
 
 ENV_PREFIX = 'ASGI_LOOK_'
 DEFAULT_STORAGE_PATH = '/tmp/asgilook'  # noqa: S108 (the tutorial's; warned about)
@@ -51,72 +51,76 @@ class Config:
     """
 
     storage_path: str = _setting(
-        DEFAULT_STORAGE_PATH, parsers.text, 'folder of the images'
+        DEFAULT_STORAGE_PATH, validators.text, 'folder of the images'
     )
     storage_url: str | None = _setting(
         'none',
-        parsers.storage_url,
+        validators.storage_url,
         'where images are, if not there: `s3://bucket/prefix?endpoint=...`, or '
         '`file:///path`',
     )
     database_url: str | None = _setting(
         'none',
-        parsers.database_url,
+        validators.database_url,
         'index of the images: `postgresql://user:password@host/database`, or '
         '`sqlite:///absolute/path`; s3:// needs one',
     )
     redis_host: str | None = _setting(
         'redis://localhost',
-        parsers.redis_url,
+        validators.redis_url,
         'Redis URL, also of Sentinels or of a Cluster; `none` for no Redis',
     )
     min_thumb_size: int = _setting(
-        '64', parsers.integer(1), 'pixels of the shorter side of the smallest thumbnail'
+        '64',
+        validators.integer(1),
+        'pixels of the shorter side of the smallest thumbnail',
     )
-    max_upload_size: int = _setting('32 MiB', parsers.size, 'bytes of an upload')
-    max_pixels: int = _setting('50000000', parsers.integer(1), 'pixels of an upload')
+    max_upload_size: int = _setting('32 MiB', validators.size, 'bytes of an upload')
+    max_pixels: int = _setting('50000000', validators.integer(1), 'pixels of an upload')
     jpeg_quality: int = _setting(
-        '85', parsers.integer(1, 100), 'of images that were no JPEG, and of thumbnails'
+        '85',
+        validators.integer(1, 100),
+        'of images that were no JPEG, and of thumbnails',
     )
-    cache_ttl: int = _setting('3600', parsers.integer(1), 'seconds in Redis')
+    cache_ttl: int = _setting('3600', validators.integer(1), 'seconds in Redis')
     cache_body_size: int = _setting(
-        '1 MiB', parsers.size, 'larger bodies are not put into a cache'
+        '1 MiB', validators.size, 'larger bodies are not put into a cache'
     )
     cache_memory: int = _setting(
-        '64 MiB', parsers.size, 'in-process cache of immutable responses; 0 for none'
+        '64 MiB', validators.size, 'in-process cache of immutable responses; 0 for none'
     )
     redis_timeout: float = _setting(
-        '0.25', parsers.seconds, 'seconds that a request waits for Redis'
+        '0.25', validators.seconds, 'seconds that a request waits for Redis'
     )
     threads: int = _setting(
-        'number of CPUs', parsers.threads, 'Pillow threads of a process (1 to 256)'
+        'number of CPUs', validators.threads, 'Pillow threads of a process (1 to 256)'
     )
     queue_size: int = _setting(
         '64',
-        parsers.integer(0),
+        validators.integer(0),
         'renders and uploads waiting for a thread, past which 503',
     )
     render_timeout: float = _setting(
-        '30', parsers.seconds, 'seconds that Pillow may work'
+        '30', validators.seconds, 'seconds that Pillow may work'
     )
     body_timeout: float = _setting(
-        '30', parsers.seconds, 'seconds without a byte of a body'
+        '30', validators.seconds, 'seconds without a byte of a body'
     )
-    page_size: int = _setting('1000', parsers.integer(1), 'images a page')
+    page_size: int = _setting('1000', validators.integer(1), 'images a page')
     api_token: str | None = _setting(
         'none',
-        parsers.optional_text,
+        validators.optional_text,
         'when set, POST and DELETE need `Authorization: Bearer`',
         secret=True,
     )
     cors_origins: str | list[str] | None = _setting(
         'none',
-        parsers.origins,
+        validators.origins,
         'origins whose pages may read the answers (CORS); `*`: all',
     )
     access_log: str = _setting(
         'text',
-        parsers.one_of('text', 'json', 'none'),
+        validators.one_of('text', 'json', 'none'),
         'a line a request: text, json or none',
     )
 

@@ -11,13 +11,13 @@ from typing import Any
 import falcon
 import falcon.asgi
 
-from . import transform
-from .authorization import authorize
-from .conditional import Representation, select_range, set_partial
 from .config import Config
 from .errors import ImageNotFound, InvalidRequest
-from .media import receive_upload
+from .imaging import transform
 from .store import Image, Store
+from .web.auth import authorize
+from .web.conditional import Representation, select_range, set_partial
+from .web.uploads import receive_upload
 
 LIST_URI = '/images'
 

@@ -7,13 +7,14 @@ from collections.abc import Callable
 from functools import partial
 from typing import BinaryIO
 
-from . import files, transform
+from .concurrency import Check
 from .config import Config
 from .errors import ImageDamaged, StoredImageDamaged
-from .image import Image
+from .imaging import transform
+from .models import Image
 from .observer import Observer
-from .pool import Check
-from .storage import Storage
+from .storage import atomic
+from .storage.base import Storage
 
 Size = tuple[int, int]
 
@@ -65,7 +66,7 @@ class Jobs:
             except ImageDamaged as ex:
                 raise StoredImageDamaged('The stored image is damaged.') from ex
             except OSError as ex:
-                if ex.errno not in files.FULL:
+                if ex.errno not in atomic.FULL:
                     raise
                 raise MemoryError from ex
             target.seek(0)

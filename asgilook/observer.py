@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeVar
 
-from .pool import Check, Pool
+from .concurrency import Check, Pool
 
 T = TypeVar('T')
 

@@ -13,7 +13,7 @@ from typing import Any, BinaryIO, Literal, TypeVar
 
 import aiofiles.tempfile
 
-from . import backends, files, transform
+from .concurrency import Pool
 from .config import Config
 from .errors import (
     AsgilookError,
@@ -23,13 +23,14 @@ from .errors import (
     OutcomeUnknown,
     StorageUnavailable,
 )
-from .image import Image
-from .index import Page
+from .imaging import transform
+from .index.base import Page
 from .jobs import Jobs, Size
+from .models import Image
 from .observer import SILENT, Observer
-from .pool import Pool
 from .single_flight import SingleFlight, outlive
-from .storage import NewObject
+from .storage import atomic, factory
+from .storage.base import NewObject
 
 __all__ = ['Image', 'Store']
 
@@ -48,9 +49,9 @@ class Store:
 
     def __init__(self, config: Config, observer: Observer = SILENT) -> None:
         self._config = config
-        self._folder = backends.local_folder(config)
-        self._storage = backends.make_storage(config)
-        self._index = backends.make_index(config)
+        self._folder = factory.local_folder(config)
+        self._storage = factory.make_storage(config)
+        self._index = factory.make_index(config)
         self._jobs = Jobs(config, self._storage, observer)
         self._threads: ThreadPoolExecutor | None = None
         self._pool = Pool(config.threads, config.queue_size, config.render_timeout)
@@ -61,7 +62,7 @@ class Store:
     async def start(self) -> None:
         """Open storage and index; raises OSError or `StorageUnavailable`."""
         transform.configure(self._config.max_pixels)
-        self._threads = backends.make_threads(self._config)
+        self._threads = factory.make_threads(self._config)
         await self._call(self._storage.start)
         await self._index.start()
         self._pool.start()
@@ -102,7 +103,7 @@ class Store:
         self._pool.admit()
         if not await self._index.is_usable():
             raise StorageUnavailable("The database can't be used now.")
-        with files.storage_errors():
+        with atomic.storage_errors():
             async with aiofiles.tempfile.TemporaryFile('w+b', dir=self._folder) as file:
                 yield file
 
@@ -113,7 +114,7 @@ class Store:
         `UnsupportedFormat`, `ImageDamaged`, `UploadTooLarge`, `Busy`, `StorageFull`
         or `StorageUnavailable`; then nothing of it remains.
         """
-        with files.storage_errors():
+        with atomic.storage_errors():
             await upload.flush()
         source = os.fdopen(os.dup(upload.fileno()), 'rb')
         task = asyncio.create_task(self._save(image_id, source))
@@ -176,7 +177,7 @@ class Store:
             log.warning('deleted %s, but not its file: %s', image.image_id, ex)
 
     async def _save(self, image_id: str, source: BinaryIO) -> Image:
-        with source, files.storage_errors():
+        with source, atomic.storage_errors():
             new = await self._call(self._storage.create)
             try:
                 size = await self._pool.run(self._jobs.upload(source, new.file))

@@ -23,8 +23,8 @@ from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
 
-from asgilook.database import DatabaseIndex
-from asgilook.image import Image
+from asgilook.index.database import DatabaseIndex
+from asgilook.models import Image
 
 SERVER = os.environ.get(
     'TEST_DATABASE_URL', 'postgresql://postgres:postgres@127.0.0.1/postgres'

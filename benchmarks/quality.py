@@ -23,7 +23,7 @@ import numpy as np
 from PIL import Image
 from skimage import metrics
 
-from asgilook import transform
+from asgilook.imaging import transform
 
 from .pictures import photo
 

@@ -25,7 +25,7 @@ os.environ['VIPS_CONCURRENCY'] = '1'
 import pyvips
 from PIL import Image
 
-from asgilook import transform
+from asgilook.imaging import transform
 
 from . import tutorial
 from .pictures import photo, turned

@@ -26,7 +26,8 @@ from urllib.parse import urlsplit
 
 from PIL import Image, ImageChops
 
-from asgilook import files, transform
+from asgilook.imaging import transform
+from asgilook.storage import atomic
 
 from .pictures import photo, turned
 from .processes import free_port, peak_rss, process, service
@@ -80,7 +81,7 @@ def post(connection: http.client.HTTPConnection, body: bytes) -> tuple[int, byte
 
 def bare(folder: str, picture: bytes) -> None:
     """Do all that the service does with an upload but HTTP: to a file on disk."""
-    new = files.NewFile(folder)
+    new = atomic.NewFile(folder)
     try:
         pixels(picture, new.file)
         new.publish(str(uuid.uuid4()))

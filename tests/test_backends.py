@@ -16,8 +16,8 @@ import pytest
 from falcon.testing import TestClient
 
 from asgilook.app import create_app
-from asgilook.backends import make_index, make_storage
 from asgilook.config import Config, ConfigError
+from asgilook.storage.factory import make_index, make_storage
 
 from . import backends, samples
 from .conftest import Json, problem
@@ -263,8 +263,8 @@ def test_bucket_needs_a_database(config: Config) -> None:
 @pytest.mark.parametrize(
     ('make', 'module', 'name', 'extra'),
     [
-        (make_index, 'database', 'DATABASE_URL', 'database'),
-        (make_storage, 'objects', 'STORAGE_URL', 's3'),
+        (make_index, 'index.database', 'DATABASE_URL', 'database'),
+        (make_storage, 'storage.s3', 'STORAGE_URL', 's3'),
     ],
 )
 def test_extra_that_is_missing(

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from falcon.testing import TestClient
 
-from asgilook.__main__ import main
+from asgilook.cli.main import main
 from asgilook.config import ENV_PREFIX, settings
 
 ROOT = Path(__file__).parent.parent

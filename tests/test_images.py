@@ -15,9 +15,9 @@ import msgpack
 import pytest
 from falcon.testing import ASGIConductor, Result, TestClient
 
-from asgilook import transform
 from asgilook.app import create_app
 from asgilook.config import Config
+from asgilook.imaging import transform
 
 from . import samples
 from .conftest import (

@@ -10,8 +10,7 @@ from typing import Any
 
 import pytest
 
-from asgilook import files as file_module
-from asgilook import folder_storage, single_flight, transform
+from asgilook import single_flight
 from asgilook import store as store_module
 from asgilook.config import Config
 from asgilook.errors import (
@@ -23,8 +22,11 @@ from asgilook.errors import (
     OutcomeUnknown,
     StorageUnavailable,
 )
-from asgilook.files import TEMPORARY
-from asgilook.folder_index import FolderIndex
+from asgilook.imaging import transform
+from asgilook.index.folder import FolderIndex
+from asgilook.storage import atomic as file_module
+from asgilook.storage import folder
+from asgilook.storage.atomic import TEMPORARY
 from asgilook.store import BLOCK_SIZE, Image, Store
 
 from . import samples
@@ -104,7 +106,7 @@ def test_store_warns_of_the_default_folder(
 ) -> None:
     run(nothing)
     assert logged(caplog) == []
-    monkeypatch.setattr(folder_storage, 'DEFAULT_STORAGE_PATH', config.storage_path)
+    monkeypatch.setattr(folder, 'DEFAULT_STORAGE_PATH', config.storage_path)
     run(nothing)
     (message,) = logged(caplog)
     assert config.storage_path in message

@@ -10,9 +10,9 @@ import pytest
 from falcon.testing import ASGIConductor, Result, TestClient
 from PIL import ImageChops, ImageStat
 
-from asgilook import transform
 from asgilook.app import create_app
 from asgilook.config import Config
+from asgilook.imaging import transform
 
 from . import samples
 from .conftest import Json, RedisServer, apart, files, no_redis, place, problem, serve

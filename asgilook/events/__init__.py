@@ -1,0 +1,1 @@
+"""Server-Sent Events: additions and deletions, shared between workers."""

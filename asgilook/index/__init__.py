@@ -1,0 +1,1 @@
+"""Which images exist, according to a folder or a database."""

@@ -1,0 +1,1 @@
+"""Redis, through aioredis or redis-py."""

@@ -1,0 +1,1 @@
+"""What is served besides images: gallery, health, metrics, OpenAPI."""

@@ -1,0 +1,1 @@
+"""Image files, in a folder or in an object store."""

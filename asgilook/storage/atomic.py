@@ -1,0 +1,139 @@
+"""Files that are there whole or not at all, also after kill -9 or a power cut.
+
+A new file is written under a temporary name in the same folder, flushed to disk,
+and renamed. While it is written its maker holds a lock (flock) on it, so that the
+sweep at the start of another process can tell a living temporary from a dead one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import secrets
+import time
+from collections.abc import Iterator
+from typing import BinaryIO
+
+from ..errors import ImageExists, ImageNotFound, StorageFull, StorageUnavailable
+
+TEMPORARY = '.asgilook-'
+
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
+
+@contextlib.contextmanager
+def storage_errors() -> Iterator[None]:
+    """Say what an OSError of the storage folder means to the client."""
+    try:
+        yield
+    except OSError as ex:
+        if ex.errno in FULL:
+            raise StorageFull('No room is left for another image.') from ex
+        raise StorageUnavailable("The storage can't be used now.", 5) from ex
+
+
+class NewFile:
+    """A file in the making: `publish` it, or `close` it and nothing is left.
+
+    It takes the place of an older one of its name only where it `replaces`. Raises
+    OSError where the folder can't be written to.
+    """
+
+    def __init__(self, folder: str, *, replaces: bool = True) -> None:
+        self._folder = folder
+        self._replaces = replaces
+        self._path, self.file = _open_locked(folder)
+
+    def publish(self, image_id: str, modified_ns: int | None = None) -> tuple[int, int]:
+        """Give the file its name, for good; return its length and `modified_ns`.
+
+        The modification time is set here, in full precision: the file system's own
+        clock ticks in milliseconds, too coarse to keep uploads in their order. Raises
+        `ImageExists`.
+        """
+        self.file.flush()
+        modified = time.time_ns() if modified_ns is None else modified_ns
+        os.utime(self.file.fileno(), ns=(modified, modified))
+        os.fsync(self.file.fileno())
+        path = os.path.join(self._folder, image_id)
+        if self._replaces:
+            os.replace(self._path, path)
+        else:
+            _place(self._path, path)
+        self._path = ''
+        sync_folder(self._folder)
+        status = os.fstat(self.file.fileno())
+        return status.st_size, status.st_mtime_ns
+
+    def close(self) -> None:
+        """Remove the file unless it was published."""
+        if self._path:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(self._path)
+        self.file.close()
+
+
+def _open_locked(folder: str) -> tuple[str, BinaryIO]:
+    while True:
+        path = os.path.join(folder, TEMPORARY + secrets.token_hex(8))
+        file = open(path, 'x+b')  # noqa: SIM115 (the caller closes it)
+        fcntl.flock(file, fcntl.LOCK_EX)
+        if os.fstat(file.fileno()).st_nlink:
+            return path, file
+        file.close()  # a sweep came between open and flock
+
+
+def _place(temporary: str, path: str) -> None:
+    """Rename a file; raise `ImageExists` where another has that name.
+
+    Only one can make a new file; hard links would do too, where there are any.
+    """
+    try:
+        open(path, 'x').close()
+    except FileExistsError:
+        raise ImageExists('Another image has this id.') from None
+    try:
+        os.replace(temporary, path)
+    except OSError:
+        os.unlink(path)
+        raise
+
+
+def sync_folder(folder: str) -> None:
+    """Flush the folder's own entries to disk."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def sweep(folder: str) -> int:
+    """Remove the temporaries that dead processes left; return how many."""
+    swept = 0
+    for name in os.listdir(folder):
+        if name.startswith(TEMPORARY):
+            swept += _remove_dead(os.path.join(folder, name))
+    return swept
+
+
+def _remove_dead(path: str) -> bool:
+    with contextlib.suppress(FileNotFoundError), open(path, 'rb') as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        os.unlink(path)
+        return True
+    return False
+
+
+def remove(path: str) -> None:
+    """Remove a published file for good; raise `ImageNotFound` where there is none."""
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        raise ImageNotFound('There is no such image.') from None
+    sync_folder(os.path.dirname(path))

@@ -1,0 +1,1 @@
+"""HTTP as all resources share it: requests, responses, errors and the server."""

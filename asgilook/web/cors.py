@@ -1,0 +1,35 @@
+"""Cross-origin reads, where a setting allows them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import falcon
+import falcon.asgi
+
+from ..config import Config
+
+_EXPOSED = ['ETag', 'Link', 'Location', 'X-ASGILook-Cache', 'X-Request-ID']
+
+
+class Cors(falcon.CORSMiddleware[Any, Any]):
+    """Falcon's middleware, whose answers caches keep apart (Fetch, "CORS protocol")."""
+
+    async def process_response_async(
+        self,
+        req: falcon.asgi.Request,
+        resp: falcon.asgi.Response,
+        resource: object,
+        req_succeeded: bool,
+    ) -> None:
+        """Add the headers; where they depend on the origin, say so."""
+        self.process_response(req, resp, resource, req_succeeded)
+        if self.allow_origins != '*':
+            resp.append_header('Vary', 'Origin')
+
+
+def cors(config: Config) -> list[Cors]:
+    """Return the middleware, or none."""
+    if config.cors_origins is None:
+        return []
+    return [Cors(config.cors_origins, expose_headers=_EXPOSED)]

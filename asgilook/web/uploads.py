@@ -1,0 +1,83 @@
+"""Bodies that come in: counted while they stream into a file, never kept in memory."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable
+from typing import Any, Protocol
+
+import falcon
+import falcon.asgi
+from falcon.media import MultipartFormHandler
+
+from ..errors import InvalidRequest, UploadTooLarge
+
+# What a multipart form may have around its file: boundaries, headers, small fields.
+FORM_OVERHEAD = 64 * 1024
+
+# Asked by hand: Falcon resolves a handler by the exact case of the media type.
+_FORMS = MultipartFormHandler()
+
+_BLOCK_SIZE = 256 * 1024
+
+
+class AsyncFile(Protocol):
+    """The part of an aiofiles file that an upload needs."""
+
+    async def write(self, data: bytes, /) -> Any:
+        """Write all of `data`."""
+
+
+async def receive_upload(req: falcon.asgi.Request, file: AsyncFile, limit: int) -> None:
+    """Write the image in the body, raw or as the one file of a form, to `file`.
+
+    Raises `UploadTooLarge` past `limit` bytes, and `InvalidRequest` for an empty or
+    incomplete body or a form that has not exactly one file.
+    """
+    if (req.content_type or '').lower().startswith('multipart/form-data'):
+        received = await _receive_form(req, file, limit)
+    else:
+        if (req.content_length or 0) > limit:
+            raise too_large(limit)
+        received = await _receive(req.stream, file, limit)
+        if received != (req.content_length or received):
+            raise InvalidRequest('The body is shorter than its Content-Length.')
+    if not received:
+        raise InvalidRequest('The body is empty: it must be an image.')
+
+
+async def _receive_form(req: falcon.asgi.Request, file: AsyncFile, limit: int) -> int:
+    received = None
+    content_type = req.content_type or ''
+    async for part in await _FORMS.deserialize_async(
+        req.stream, content_type, req.content_length
+    ):
+        if part.filename is None:
+            continue
+        if received is not None:
+            raise InvalidRequest('The form has more than one file.')
+        received = await _receive(part.stream, file, limit)
+    if received is None:
+        raise InvalidRequest('The form has no file.')
+    return received
+
+
+async def _receive(chunks: AsyncIterable[bytes], file: AsyncFile, limit: int) -> int:
+    """Write what comes in large blocks, each of which costs a thread; count it."""
+    received = 0
+    block = bytearray()
+    async for chunk in chunks:
+        received += len(chunk)
+        if received > limit:
+            raise too_large(limit)
+        block += chunk
+        if len(block) >= _BLOCK_SIZE:
+            await file.write(bytes(block))
+            block.clear()
+    if block:
+        await file.write(bytes(block))
+    return received
+
+
+def too_large(limit: int) -> UploadTooLarge:
+    """Make the error for an upload of more than `limit` bytes."""
+    return UploadTooLarge(f'An upload may have {limit} bytes at most.')

@@ -1,0 +1,35 @@
+"""URLs and their parts, in their one canonical spelling."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from falcon.routing import BaseConverter
+
+from ..models import UUID
+
+_SIZE = re.compile('([1-9][0-9]{0,4})x([1-9][0-9]{0,4})')
+
+
+class CanonicalUUID(BaseConverter):
+    """Converts lower-case, dashed UUIDs to str; no other spelling of them."""
+
+    def convert(self, value: str) -> str | None:
+        """Return the value itself, or None where it isn't canonical."""
+        return value if UUID.fullmatch(value) else None
+
+
+class PixelSize(BaseConverter):
+    """Converts `320x180` to (320, 180); no sign, space or leading zero."""
+
+    def convert(self, value: str) -> tuple[int, int] | None:
+        """Return width and height in pixels, or None where it isn't canonical."""
+        match = _SIZE.fullmatch(value)
+        return (int(match[1]), int(match[2])) if match else None
+
+
+def is_canonical(scope: dict[str, Any]) -> bool:
+    """Tell whether the path of a request has one leading slash, and no %-escape."""
+    raw: bytes = scope.get('raw_path', b'')
+    return not (raw.startswith(b'//') or b'%' in raw)

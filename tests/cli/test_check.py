@@ -1,0 +1,195 @@
+"""Orphans and missing files, in a folder and in moto's S3."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from asgilook.cli import check as check_module
+from asgilook.cli.check import Check, check
+from asgilook.cli.main import main
+from asgilook.cli.places import Place, opened
+from asgilook.config import Config, ConfigError
+from asgilook.models import Image
+
+from ..conftest import apart, files
+
+Captured = pytest.CaptureFixture[str]
+
+LISTED, ORPHAN, MISSING, CUT = (
+    f'00000000-0000-4000-8000-00000000000{number}' for number in range(4)
+)
+
+
+@pytest.fixture(params=['folder', 's3'])
+def place(request: pytest.FixtureRequest, config: Config, tmp_path: Path) -> Config:
+    """Return settings with a database."""
+    config.database_url = f'sqlite://{tmp_path}/index.db'
+    if request.param == 's3':
+        config.storage_url = request.getfixturevalue('bucket')
+    return config
+
+
+def run(config: Config, scenario: Callable[[Place], Any]) -> Any:
+    async def main() -> Any:
+        async with opened(config) as place:
+            return await scenario(place)
+
+    return apart(asyncio.run, main())
+
+
+def put(place: Place, image_id: str, content: bytes = b'content') -> None:
+    new = place.storage.create()
+    new.file.write(content)
+    new.publish(image_id)
+    new.close()
+
+
+def fill(config: Config, *without: str) -> None:
+    """Make an image of each kind: listed, not listed, without file, of other length."""
+
+    async def scenario(place: Place) -> None:
+        for image_id in {LISTED, ORPHAN, CUT} - set(without):
+            await asyncio.to_thread(put, place, image_id)
+        for image_id in {LISTED, MISSING, CUT} - set(without):
+            length = 8 if image_id == CUT else 7
+            await place.index.add(Image(image_id, (64, 64), length, 10**18))
+
+    run(config, scenario)
+
+
+def stored(config: Config) -> set[str]:
+    async def scenario(place: Place) -> set[str]:
+        return {entry.image_id for entry in place.storage.entries()}
+
+    found: set[str] = run(config, scenario)
+    return found
+
+
+def ask(config: Config, younger: float = 0, *, remove: bool = False) -> int:
+    code: int = apart(check, config, younger, remove=remove)
+    return code
+
+
+def test_nothing_wrong(place: Config, capsys: Captured) -> None:
+    fill(place, ORPHAN, MISSING, CUT)
+    assert ask(place) == 0
+    assert capsys.readouterr().out == (
+        '1 images, 0 without their file, 0 files that are not listed, '
+        '0 of them removed\n'
+    )
+
+
+def test_what_is_wrong_is_named(place: Config, capsys: Captured) -> None:
+    fill(place)
+    assert ask(place) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert sorted(lines[:-1]) == [
+        f'{ORPHAN} is not listed, 7 bytes',
+        f'{MISSING} is listed, but has no file',
+        f'{CUT} has 7 bytes, not 8 as listed',
+    ]
+    assert lines[-1].startswith('3 images, 2 without their file, 1 files')
+    assert stored(place) == {LISTED, ORPHAN, CUT}
+
+
+def test_orphans_are_removed(place: Config, capsys: Captured) -> None:
+    fill(place, MISSING, CUT)
+    assert ask(place, remove=True) == 0
+    assert '1 of them removed' in capsys.readouterr().out
+    assert stored(place) == {LISTED}
+    assert ask(place) == 0
+
+
+def test_young_files_are_passed_over(place: Config, capsys: Captured) -> None:
+    fill(place, MISSING, CUT)
+    assert ask(place, 3600, remove=True) == 0
+    assert stored(place) == {LISTED, ORPHAN}
+
+
+def test_file_of_an_old_image_is_young(config: Config, tmp_path: Path) -> None:
+    """What an import puts here has the time of the image, but came just now."""
+    config.database_url = f'sqlite://{tmp_path}/index.db'
+
+    async def scenario(place: Place) -> None:
+        new = place.storage.create()
+        new.file.write(b'content')
+        new.publish(ORPHAN, 10**18)
+        new.close()
+
+    run(config, scenario)
+    assert ask(config, 3600, remove=True) == 0
+    assert stored(config) == {ORPHAN}
+
+
+class Racing(Check):
+    """Lists an orphan, and removes a listed image, once the files are known."""
+
+    def _collect(self, files: Any) -> None:
+        super()._collect(files)
+        asyncio.run_coroutine_threadsafe(self._race(), self.loop).result(10)
+
+    async def _race(self) -> None:
+        await self._place.index.add(Image(ORPHAN, (64, 64), 7, 10**18 + 1))
+        await self._place.index.remove(LISTED)
+        await asyncio.to_thread(self._place.storage.remove, LISTED)
+        await asyncio.to_thread(put, self._place, CUT)
+        await self._place.index.add(Image(CUT, (64, 64), 7, 10**18 + 2))
+
+    async def run(self) -> None:
+        self.loop = asyncio.get_running_loop()
+        await super().run()
+
+
+def test_uploads_and_deletions_meanwhile(
+    place: Config, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(place, MISSING, CUT)
+    monkeypatch.setattr(check_module, 'Check', Racing)
+    assert ask(place, remove=True) == 0
+    assert capsys.readouterr().out.startswith('2 images, 0 without their file, 0 files')
+    assert stored(place) == {ORPHAN, CUT}
+
+
+def test_database_that_is_down(config: Config, capsys: Captured) -> None:
+    config.database_url = 'postgresql://127.0.0.1:1/images'
+    assert ask(config) == 1
+    assert "asgilook: The database can't be reached now." in capsys.readouterr().err
+
+
+def test_folder_without_a_database(config: Config, photo: bytes) -> None:
+    """There a damaged file is one that is not listed."""
+    Path(config.storage_path).mkdir()
+    Path(config.storage_path, LISTED).write_bytes(photo)
+    Path(config.storage_path, CUT).write_bytes(b'content')
+    assert ask(config) == 1
+    with pytest.raises(ConfigError, match='without a database'):
+        ask(config, remove=True)
+    assert files(config) == {LISTED, CUT}
+
+
+def test_nothing_is_removed_by_an_empty_database(
+    place: Config, capsys: Captured
+) -> None:
+    fill(place, LISTED, MISSING, CUT)
+    assert ask(place, remove=True) == 1
+    assert stored(place) == {ORPHAN}
+    assert '0 of them removed' in capsys.readouterr().out
+
+
+def test_command(
+    place: Config, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(place, MISSING, CUT)
+    for name in ('storage_path', 'storage_url', 'database_url'):
+        value = getattr(place, name)
+        monkeypatch.setenv(f'ASGI_LOOK_{name.upper()}', value or 'none')
+    assert apart(main, ['check']) == 0
+    assert apart(main, ['check', '--younger', '0']) == 1
+    assert apart(main, ['check', '--younger', '0', '--remove-orphans']) == 0
+    assert stored(copy.copy(place)) == {LISTED}

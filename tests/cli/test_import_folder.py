@@ -1,0 +1,294 @@
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import re
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from asgilook.cli import tree
+from asgilook.cli.import_folder import Importer, content_id, import_folder
+from asgilook.cli.progress import Progress
+from asgilook.config import Config, ConfigError
+from asgilook.imaging import transform
+from asgilook.store import Store
+
+from .. import samples
+from ..conftest import apart, files
+from ..servers import FAULTS, Process, Server, run, until
+
+Captured = pytest.CaptureFixture[str]
+
+NO_IMAGE = 'The file is not a JPEG, PNG, GIF, WebP, AVIF, BMP or TIFF image.'
+
+SUMMARY = re.compile(r'imported (\d+), already there (\d+), refused (\d+)\n')
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Return a folder with three pictures, below each other."""
+    folder = tmp_path / 'pictures'
+    (folder / 'more').mkdir(parents=True)
+    (folder / 'a.jpg').write_bytes(samples.photo(96, 64))
+    (folder / 'b.png').write_bytes(samples.png(64, 96))
+    (folder / 'more' / 'c').write_bytes(samples.png(128, 128, seed=3))
+    return folder
+
+
+def ids(folder: Path) -> set[str]:
+    """Return the ids that the files of a folder have once they are images."""
+    return {content_id(Path(path).read_bytes()) for path in tree.walk(str(folder))}
+
+
+async def take(importer: Importer, store: Store, folder: Path) -> None:
+    """Import a folder as the command does, but in any thread."""
+    await store.start()
+    await importer.run(tree.walk(str(folder)))
+    await store.stop()
+
+
+def many(folder: Path, count: int) -> None:
+    """Put pictures into a folder, no two of them alike."""
+    folder.mkdir()
+    for seed in range(count):
+        data = samples.encode(samples.soft(64, 64, seed), 'PNG')
+        (folder / f'{seed:03}.png').write_bytes(data)
+
+
+def test_content_id() -> None:
+    # SHA-256 of abc: ba7816bf 8f01cfea 414140de 5dae2223 ...
+    assert content_id(b'abc') == 'ba7816bf-8f01-8fea-8141-40de5dae2223'
+    assert content_id(b'abd') != content_id(b'abc')
+
+
+def test_import(config: Config, folder: Path, capsys: Captured) -> None:
+    assert import_folder(config, str(folder)) == 0
+    assert capsys.readouterr() == ('imported 3, already there 0, refused 0\n', '')
+    assert files(config) == ids(folder)
+    for path in Path(config.storage_path).iterdir():
+        assert samples.decode(path.read_bytes()).format == 'JPEG'
+
+
+def test_import_again(config: Config, folder: Path, capsys: Captured) -> None:
+    import_folder(config, str(folder))
+    before = {path: path.stat() for path in Path(config.storage_path).iterdir()}
+    capsys.readouterr()
+    assert import_folder(config, str(folder)) == 0
+    assert capsys.readouterr().out == 'imported 0, already there 3, refused 0\n'
+    after = {path: path.stat() for path in Path(config.storage_path).iterdir()}
+    assert [status.st_ino for status in before.values()] == [
+        after[path].st_ino for path in before
+    ]
+
+
+def test_import_brings_back_what_was_deleted(
+    config: Config, folder: Path, capsys: Captured
+) -> None:
+    import_folder(config, str(folder))
+    Path(config.storage_path, min(ids(folder))).unlink()
+    capsys.readouterr()
+    assert import_folder(config, str(folder)) == 0
+    assert capsys.readouterr().out == 'imported 1, already there 2, refused 0\n'
+    assert files(config) == ids(folder)
+
+
+def test_import_of_what_is_stored_but_not_listed(
+    config: Config, folder: Path, capsys: Captured, tmp_path: Path
+) -> None:
+    config.database_url = f'sqlite://{tmp_path}/index.db'
+    orphan = content_id((folder / 'a.jpg').read_bytes())
+    Path(config.storage_path).mkdir()
+    Path(config.storage_path, orphan).write_bytes(b'of a run that was killed')
+    assert import_folder(config, str(folder)) == 1
+    told = capsys.readouterr()
+    assert told.out == 'imported 2, already there 0, refused 1\n'
+    assert told.err.startswith(f'{folder}/a.jpg: Another image has this id.')
+
+
+def test_import_of_equal_files(
+    config: Config, folder: Path, capsys: Captured, photo: bytes
+) -> None:
+    config.threads = 4
+    for number in range(8):
+        (folder / f'a{number}').write_bytes(photo)
+    assert import_folder(config, str(folder)) == 0
+    assert capsys.readouterr().out == 'imported 4, already there 7, refused 0\n'
+    assert files(config) == ids(folder)
+
+
+def test_import_of_nothing(config: Config, tmp_path: Path, capsys: Captured) -> None:
+    (tmp_path / 'empty').mkdir()
+    assert import_folder(config, str(tmp_path / 'empty')) == 0
+    assert capsys.readouterr() == ('imported 0, already there 0, refused 0\n', '')
+
+
+def test_import_tells_what_is_refused(
+    config: Config, folder: Path, capsys: Captured, photo: bytes
+) -> None:
+    good = ids(folder)
+    config.threads, config.max_upload_size, config.max_pixels = 1, 100_000, 512 * 256
+    odd = f'{folder}/a\nb'
+    Path(odd).touch()
+    (folder / 'bytes').write_bytes(photo.ljust(100_001))
+    (folder / 'cut').write_bytes(photo[:-1000])
+    (folder / 'gone').symlink_to('nowhere')
+    os.mkfifo(folder / 'pipe')
+    (folder / 'pixels').write_bytes(samples.encode(Image.new('1', (513, 256)), 'PNG'))
+    (folder / 'text').write_text('no picture')
+    importer = Importer(config, store := Store(config), Progress(0, sys.stderr))
+    apart(asyncio.run, take(importer, store, folder))
+    assert (importer.imported, importer.present, importer.refused) == (3, 0, 7)
+    assert capsys.readouterr().err.splitlines() == [
+        f'{odd!r}: The file is empty: it must be an image.',
+        f'{folder}/bytes: An upload may have 100000 bytes at most.',
+        f"{folder}/cut: The image is damaged: it can't be decoded.",
+        f'{folder}/gone: No such file or directory',
+        f'{folder}/pipe: It is not a regular file.',
+        f'{folder}/pixels: The image has too many pixels.',
+        f'{folder}/text: {NO_IMAGE}',
+    ]
+    assert files(config) == good
+
+
+def test_import_without_memory(
+    config: Config, folder: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def to_jpeg(*args: object, **kwargs: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(transform, 'to_jpeg', to_jpeg)
+    assert import_folder(config, str(folder)) == 1
+    out, err = capsys.readouterr()
+    assert out == 'imported 0, already there 0, refused 3\n'
+    assert f'{folder}/more/c: Out of memory.\n' in err
+    assert files(config) == set()
+
+
+def test_import_of_an_unreadable_folder(config: Config, capsys: Captured) -> None:
+    importer = Importer(config, Store(config), Progress(0, sys.stderr))
+    importer.refuse_folder(PermissionError(errno.EACCES, 'Permission denied', '/x/y'))
+    assert importer.refused == 1
+    assert capsys.readouterr().err == '/x/y: Permission denied\n'
+
+
+def test_import_into_a_full_storage(
+    config: Config, folder: Path, capsys: Captured, file_size_limit: None
+) -> None:
+    config.threads = 1
+    assert import_folder(config, str(folder)) == 1
+    out, err = capsys.readouterr()
+    assert out == 'imported 1, already there 0, refused 0\n'
+    assert err == (
+        'asgilook: No room is left for another image. ([Errno 27] File too large)\n'
+    )
+    assert files(config) == {content_id((folder / 'a.jpg').read_bytes())}
+
+
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
+def test_import_stops_at_a_signal(
+    number: signal.Signals,
+    config: Config,
+    tmp_path: Path,
+    capsys: Captured,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    config.threads = 1
+    many(tmp_path / 'pictures', 9)
+    walk = tree.walk
+
+    def interrupted(
+        folder: str, unreadable: Callable[[OSError], None] | None = None
+    ) -> Iterator[str]:
+        for position, path in enumerate(walk(folder)):
+            if position == 1 and unreadable is not None:
+                os.kill(os.getpid(), number)
+                os.kill(os.getpid(), number)
+            yield path
+
+    monkeypatch.setattr(tree, 'walk', interrupted)
+    assert import_folder(config, str(tmp_path / 'pictures')) == 128 + number
+    out, err = capsys.readouterr()
+    assert out == 'imported 2, already there 0, refused 0\n'
+    assert err == (
+        'stopping once the files under way are done\n'
+        'asgilook: stopped; run it again to go on\n'
+    )
+    assert len(files(config)) == 2
+
+
+@pytest.mark.parametrize('path', ['images', 'images/..', '.', '/'])
+def test_import_of_the_storage_itself(
+    config: Config, tmp_path: Path, path: str
+) -> None:
+    os.mkdir(config.storage_path)
+    with pytest.raises(ConfigError, match='storage folder'):
+        import_folder(config, str(tmp_path / path))
+    (tmp_path / 'link').symlink_to(config.storage_path)
+    with pytest.raises(ConfigError, match='storage folder'):
+        import_folder(config, str(tmp_path / 'link'))
+
+
+@pytest.mark.parametrize(
+    ('path', 'reason'),
+    [('none', 'No such file or directory'), ('pictures/a.jpg', 'Not a directory')],
+)
+def test_import_of_no_folder(
+    config: Config, folder: Path, path: str, reason: str
+) -> None:
+    with pytest.raises(ConfigError, match=reason):
+        import_folder(config, str(folder.parent / path))
+
+
+def test_import_without_a_storage(config: Config, folder: Path) -> None:
+    Path(config.storage_path).touch()
+    with pytest.raises(ConfigError, match='the storage folder'):
+        import_folder(config, str(folder))
+
+
+def test_import_command(tmp_path: Path) -> None:
+    """Interrupted twice, gone on with, while a service shows what is there."""
+    folder = tmp_path / 'pictures'
+    many(folder, 300)
+    for number in range(5):
+        (folder / f'{number}-bad').write_bytes(b'no picture' * number)
+    with Server(tmp_path) as server:
+        command = [sys.executable, '-m', 'asgilook', 'import', str(folder)]
+        environ = {**os.environ, 'ASGI_LOOK_STORAGE_PATH': str(server.storage)}
+        counts = []
+        for number in (signal.SIGINT, signal.SIGTERM):
+            wanted = len(server.files) + 20
+            with Process(tmp_path, *command, environ=environ) as process:
+                until(partial(has, server, wanted))
+                assert process.stop(number) == 128 + number, process.log
+            counts.append(check(process.log, server))
+        assert counts[0][0] == counts[1][1] < 300
+        done = run(*command[1:], storage_path=server.storage)
+        assert done.returncode == 1
+        imported, present, refused = check(done.stdout, server)
+        assert (imported + present, refused) == (300, 5)
+        assert done.stderr.count(': The file is no') == 4
+        assert {image['id'] for image in server.images()} == {
+            content_id(path.read_bytes()) for path in folder.glob('*.png')
+        }
+
+
+def has(server: Server, count: int) -> bool:
+    return len(server.files) >= count
+
+
+def check(log: str, server: Server) -> tuple[int, ...]:
+    """Check that what a run says is what the service shows; return its numbers."""
+    assert not any(fault in log for fault in FAULTS), log
+    numbers = SUMMARY.search(log)
+    assert numbers is not None, log
+    imported, present, refused = map(int, numbers.groups())
+    assert imported > 0
+    assert len(server.images()) == len(server.files) == imported + present
+    return imported, present, refused

@@ -1,0 +1,357 @@
+"""From one storage and index to another; S3 is moto's, the databases are real."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import io
+import os
+import re
+import signal
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from asgilook.cli import places
+from asgilook.cli.main import main
+from asgilook.cli.migrate import Migration, migrate
+from asgilook.cli.places import Place, opened
+from asgilook.cli.progress import Progress
+from asgilook.config import Config, ConfigError
+from asgilook.errors import StorageUnavailable
+from asgilook.models import Image
+
+from .. import samples
+from ..conftest import apart, place
+
+Captured = pytest.CaptureFixture[str]
+
+SUMMARY = re.compile(r'copied and compared (\d+), already there (\d+), refused (\d+)\n')
+COUNT = 5
+
+
+def image_id(number: int) -> str:
+    return f'0a0b0c0d-0000-4000-8000-{number:012x}'
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Config:
+    """Return the settings of a folder with some images."""
+    config = Config({})
+    config.storage_path = str(tmp_path / 'source')
+    for number in range(1, COUNT + 1):
+        place(config, samples.photo(64 + number, 96, number), number)
+    return config
+
+
+@pytest.fixture(params=['folder', 'folder-sqlite', 's3-sqlite', 's3-postgresql'])
+def target(request: pytest.FixtureRequest, tmp_path: Path) -> Config:
+    storage, _, index = request.param.partition('-')
+    config = Config({})
+    config.storage_path = str(tmp_path / 'target')
+    if storage == 's3':
+        config.storage_url = request.getfixturevalue('bucket')
+    if index:
+        config.database_url = request.getfixturevalue(index)
+    return config
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Config:
+    config = Config({})
+    config.storage_path = str(tmp_path / 'target')
+    return config
+
+
+def url(config: Config) -> str:
+    return config.storage_url or f'file://{config.storage_path}'
+
+
+def run(config: Config, scenario: Callable[[Place], Any]) -> Any:
+    async def main() -> Any:
+        async with opened(config) as there:
+            return await scenario(there)
+
+    return apart(asyncio.run, main())
+
+
+def content(config: Config) -> list[tuple[Image, str]]:
+    """Return the list of all images, with a hash of each."""
+
+    async def scenario(there: Place) -> list[tuple[Image, str]]:
+        return [(i, digest(there, i)) async for page in there.pages() for i in page]
+
+    def digest(there: Place, image: Image) -> str:
+        with there.storage.open(image.image_id) as file:
+            return hashlib.sha256(file.read()).hexdigest()
+
+    found: list[tuple[Image, str]] = run(config, scenario)
+    return found
+
+
+def move(source: Config, target: Config, capsys: Captured) -> tuple[int, list[int]]:
+    """Import as the command does; return its exit code and its summary."""
+    code: int = apart(migrate_in_a_thread, target, url(source), source.database_url)
+    (found,) = SUMMARY.findall(capsys.readouterr().out)
+    return code, [int(number) for number in found]
+
+
+def migrate_in_a_thread(*args: Any) -> int:
+    """Only the main thread may handle signals: here nobody sends any."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(asyncio.SelectorEventLoop, 'add_signal_handler', lambda *_: None)
+        return migrate(*args)
+
+
+def test_there_and_back(
+    source: Config, target: Config, tmp_path: Path, capsys: Captured
+) -> None:
+    assert move(source, target, capsys) == (0, [COUNT, 0, 0])
+    assert len(content(source)) == COUNT
+    assert content(target) == content(source)
+    back = Config({})
+    back.storage_path = str(tmp_path / 'back')
+    assert move(target, back, capsys) == (0, [COUNT, 0, 0])
+    assert content(back) == content(source)
+    times = [os.stat(entry).st_mtime for entry in os.scandir(back.storage_path)]
+    assert sorted(times) == [10**9 + number for number in range(1, COUNT + 1)]
+
+
+def test_second_run_copies_what_is_new(
+    source: Config, target: Config, capsys: Captured
+) -> None:
+    move(source, target, capsys)
+    place(source, samples.photo(99, 99), COUNT + 1)
+    assert move(source, target, capsys) == (0, [1, COUNT, 0])
+    assert content(target) == content(source)
+
+
+def test_copy_that_was_not_yet_listed(
+    source: Config, target: Config, capsys: Captured
+) -> None:
+    """As a run that is killed between the two leaves it."""
+
+    body = Path(source.storage_path, image_id(1)).read_bytes()
+
+    async def scenario(there: Place) -> None:
+        new = there.storage.create()
+        new.file.write(body)
+        new.publish(image_id(1), (10**9 + 1) * 10**9)
+        new.close()
+
+    run(target, scenario)
+    code, (copied, present, refused) = move(source, target, capsys)
+    assert (code, copied + present, refused) == (0, COUNT, 0)
+    assert content(target) == content(source)
+
+
+def test_many_pages(
+    source: Config,
+    folder: Config,
+    capsys: Captured,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(places, 'PAGE', 2)
+    assert move(source, folder, capsys) == (0, [COUNT, 0, 0])
+    assert content(folder) == content(source)
+
+
+def test_new_index_for_the_same_files(
+    source: Config, tmp_path: Path, capsys: Captured
+) -> None:
+    target = Config({})
+    target.storage_path = source.storage_path
+    target.database_url = f'sqlite://{tmp_path}/index.db'
+    inodes = {entry.name: entry.inode() for entry in os.scandir(source.storage_path)}
+    assert move(source, target, capsys) == (0, [COUNT, 0, 0])
+    assert content(target) == content(source)
+    assert inodes == {
+        entry.name: entry.inode() for entry in os.scandir(source.storage_path)
+    }
+
+
+def test_another_image_of_that_id_stays(
+    source: Config, folder: Config, photo: bytes, capsys: Captured
+) -> None:
+    place(folder, photo, 2)
+    code: int = apart(migrate_in_a_thread, folder, url(source), None)
+    assert code == 1
+    output = capsys.readouterr()
+    assert f'{image_id(2)}: another image has this id\n' in output.err
+    assert (
+        output.out == f'copied and compared {COUNT - 1}, already there 0, refused 1\n'
+    )
+    assert Path(folder.storage_path, image_id(2)).read_bytes() == photo
+
+
+def test_another_object_of_that_id_stays(
+    source: Config, bucket: str, sqlite: str, tmp_path: Path, capsys: Captured
+) -> None:
+    target = Config({})
+    target.storage_path = str(tmp_path / 'target')
+    target.storage_url, target.database_url = bucket, sqlite
+
+    async def scenario(there: Place) -> None:
+        new = there.storage.create()
+        new.file.write(b'theirs')
+        new.publish(image_id(2))
+        new.close()
+
+    run(target, scenario)
+    code: int = apart(migrate_in_a_thread, target, url(source), None)
+    assert code == 1
+    said = capsys.readouterr().err
+    assert f'{image_id(2)}: the file in the new storage is another one\n' in said
+    listed = [image.image_id for image, _ in content(target)]
+    assert listed == [image_id(number) for number in range(1, COUNT + 1) if number != 2]
+
+
+def test_listed_images_that_cannot_be_copied(
+    source: Config, sqlite: str, folder: Config, capsys: Captured
+) -> None:
+    source.database_url = sqlite
+    (Path(source.storage_path) / image_id(2)).unlink()
+
+    async def scenario(there: Place) -> None:
+        await there.index.add(Image(image_id(1), (65, 96), 7, 10**18))
+        await there.index.add(Image(image_id(2), (66, 96), 7, 10**18))
+
+    run(source, scenario)
+    code: int = apart(migrate_in_a_thread, folder, url(source), sqlite)
+    assert code == 1
+    said = capsys.readouterr().err.splitlines()
+    assert f'{image_id(1)}: its file is not of 7 bytes, as listed' in said
+    assert f'{image_id(2)}: it is listed, but its file is missing' in said
+    assert os.listdir(folder.storage_path) == []
+
+
+def test_database_that_is_down(
+    source: Config, folder: Config, capsys: Captured
+) -> None:
+    down = 'postgresql://127.0.0.1:1/images'
+    for one, other in ((source, folder), (folder, source)):
+        one.database_url, other.database_url = down, None
+        assert apart(migrate_in_a_thread, folder, url(source), source.database_url) == 1
+        output = capsys.readouterr()
+        assert output.out == 'copied and compared 0, already there 0, refused 0\n'
+        assert "asgilook: The database can't be reached now." in output.err
+
+
+def test_storage_that_fails_in_between(
+    source: Config, folder: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is under way ends, nothing more is begun."""
+
+    async def main() -> Migration:
+        async with opened(source) as origin, opened(folder) as goal:
+            with closing(Progress(None, io.StringIO())) as progress:
+                migration = Migration(origin, goal, progress, in_place=False)
+                monkeypatch.setattr(migration, '_copy', full)
+                await migration.run()
+        return migration
+
+    def full(image: Image) -> None:
+        raise StorageUnavailable('not now')
+
+    migration = apart(asyncio.run, main())
+    assert str(migration.failure) == 'not now'
+    assert migration.copied == migration.refused == 0
+
+
+def test_stop_in_between(
+    source: Config, folder: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(places, 'PAGE', 1)
+
+    async def main() -> Migration:
+        async with opened(source) as origin, opened(folder) as goal:
+            with closing(Progress(None, io.StringIO())) as progress:
+                migration = Migration(origin, goal, progress, in_place=False)
+                monkeypatch.setattr(
+                    progress, 'advance', lambda: migration.stop(signal.SIGTERM)
+                )
+                await migration.run()
+        return migration
+
+    migration = apart(asyncio.run, main())
+    assert migration.copied == 1
+    assert migration.signal == signal.SIGTERM
+    assert len(os.listdir(folder.storage_path)) == 1
+
+
+def settings(monkeypatch: pytest.MonkeyPatch, config: Config) -> None:
+    monkeypatch.setenv('ASGI_LOOK_STORAGE_PATH', config.storage_path)
+
+
+def test_command(
+    source: Config,
+    folder: Config,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: Captured,
+) -> None:
+    settings(monkeypatch, folder)
+    assert main(['import', '--from-storage', url(source)]) == 0
+    assert SUMMARY.fullmatch(capsys.readouterr().out)
+    assert content(folder) == content(source)
+
+
+def test_command_is_interrupted(
+    source: Config,
+    folder: Config,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: Captured,
+) -> None:
+    settings(monkeypatch, folder)
+    original = Migration.run
+
+    async def interrupted(migration: Migration) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        while not migration.signal:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        await original(migration)
+
+    monkeypatch.setattr(Migration, 'run', interrupted)
+    assert main(['import', '--from-storage', url(source)]) == 130
+    assert capsys.readouterr().err.endswith(
+        'asgilook: stopped; run it again to go on\n'
+    )
+    monkeypatch.setattr(Migration, 'run', original)
+    assert main(['import', '--from-storage', url(source)]) == 0
+    assert content(folder) == content(source)
+
+
+@pytest.mark.parametrize(
+    ('argv', 'message'),
+    [
+        ([], 'either a FOLDER or --from-storage'),
+        (['x', '--from-storage', 'file:///x'], 'either a FOLDER or --from-storage'),
+        (['x', '--from-database', 'sqlite:////x'], 'goes with --from-storage'),
+        (['--from-storage', 'ftp://x'], "--from-storage='ftp://x': must be"),
+        (['--from-storage', 'file:///no/such'], '/no/such: No such file or directory'),
+        (['--from-storage', 's3://bucket'], '--from-storage'),
+        (
+            ['--from-storage', 'file:///x', '--from-database', 'y:'],
+            "--from-database='y:",
+        ),
+    ],
+)
+def test_wrong_arguments(
+    folder: Config,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: Captured,
+    argv: list[str],
+    message: str,
+) -> None:
+    settings(monkeypatch, folder)
+    assert main(['import', *argv]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert message in line
+    assert not os.path.exists('/no/such')
+
+
+def test_source_is_the_target(source: Config) -> None:
+    with pytest.raises(ConfigError, match='already'):
+        migrate(source, f'file://{source.storage_path}/../source', None)

@@ -1,0 +1,595 @@
+import contextlib
+import errno
+import io
+import itertools
+import math
+import random
+import warnings
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NoReturn
+
+import pytest
+from PIL import Image, ImageChops, ImageStat
+from PIL.JpegImagePlugin import JpegImageFile
+
+from asgilook.errors import ImageDamaged, UnsupportedFormat, UploadTooLarge
+from asgilook.imaging import transform
+from tests import bombs, samples
+
+Check = Callable[[], None]
+Size = tuple[int, int]
+Options = dict[str, Any]
+
+PIXELS = 1_000_000
+TURNS = {
+    2: [Image.Transpose.FLIP_LEFT_RIGHT],
+    3: [Image.Transpose.ROTATE_90] * 2,
+    4: [Image.Transpose.FLIP_TOP_BOTTOM],
+    5: [Image.Transpose.FLIP_LEFT_RIGHT, Image.Transpose.ROTATE_90],
+    6: [Image.Transpose.ROTATE_90] * 3,
+    7: [Image.Transpose.FLIP_LEFT_RIGHT] + [Image.Transpose.ROTATE_90] * 3,
+    8: [Image.Transpose.ROTATE_90],
+}
+
+
+class TimeUp(Exception):
+    """What a check raises."""
+
+
+class Late:
+    """A check that lets through so many calls."""
+
+    def __init__(self, calls: int, error: type[BaseException] = TimeUp) -> None:
+        self.calls = calls
+        self.error = error
+
+    def __call__(self) -> None:
+        self.calls -= 1
+        if self.calls < 0:
+            raise self.error('late')
+
+
+@pytest.fixture(autouse=True)
+def _limits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', None)
+    transform.configure(PIXELS)
+
+
+def nothing() -> None:
+    pass
+
+
+def store(
+    data: bytes, max_pixels: int = PIXELS, quality: int = 85, check: Check = nothing
+) -> bytes:
+    """Return the bytes that an upload is stored as, having looked at their size."""
+    target = io.BytesIO()
+    size = transform.to_jpeg(
+        io.BytesIO(data), target, max_pixels=max_pixels, quality=quality, check=check
+    )
+    stored = target.getvalue()
+    assert samples.decode(stored).size == size
+    return stored
+
+
+def thumb(data: bytes, size: Size, quality: int = 85, check: Check = nothing) -> bytes:
+    target = io.BytesIO()
+    source = io.BytesIO(data)
+    transform.thumbnail(source, target, size, quality=quality, check=check)
+    return target.getvalue()
+
+
+def difference(one: Image.Image, other: Image.Image) -> float:
+    """Return the mean difference, of 255, in the channel where it is greatest."""
+    return max(ImageStat.Stat(ImageChops.difference(one, other)).mean)
+
+
+def as_jpeg(image: Image.Image, quality: int = 95) -> Image.Image:
+    """Return what is left of a picture in a JPEG."""
+    return samples.decode(samples.encode(image, 'JPEG', quality=quality))
+
+
+def decode_jpeg(data: bytes) -> JpegImageFile:
+    return samples.decode_as(JpegImageFile, data)
+
+
+# -- JPEG, as it is -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize('mode', ['L', 'RGB'])
+def test_camera_file_keeps_its_pixels(mode: str) -> None:
+    image = samples.scene(161, 97).convert(mode)
+    data = samples.camera(image, icc_profile=samples.SRGB if mode == 'RGB' else None)
+    stored = store(data)
+    assert samples.decode(stored).tobytes() == samples.decode(data).tobytes()
+    assert samples.decode(stored).mode == mode
+
+
+@pytest.mark.parametrize('orientation', [1, 3, 6])
+@pytest.mark.parametrize('options', [{}, {'progressive': True}])
+def test_no_metadata_remains(orientation: int, options: Options) -> None:
+    stored = store(samples.camera(samples.scene(96, 64), orientation, **options))
+    for secret in (samples.GPS, samples.XMP, samples.COMMENT, b'Exif', b'ICC', b'film'):
+        assert secret not in stored
+    left = set(samples.decode(stored).info)
+    assert left == {'jfif', 'jfif_version', 'jfif_unit', 'jfif_density'}
+    assert stored.endswith(b'\xff\xd9')
+
+
+@pytest.mark.parametrize(
+    ('options', 'orientation'),
+    [
+        ({'quality': 93, 'subsampling': 0}, 6),
+        ({'quality': 60, 'subsampling': 1}, 3),
+        ({'quality': 75, 'subsampling': 2, 'progressive': True}, 1),
+        ({'qtables': [list(range(1, 65))], 'subsampling': 2}, 8),
+        ({'qtables': [[9] * 64, [8] * 64, [7] * 64], 'subsampling': 0}, 2),
+    ],
+)
+def test_changed_jpeg_keeps_tables_and_subsampling(
+    options: Options, orientation: int
+) -> None:
+    data = samples.camera(samples.scene(96, 64), orientation, **options)
+    before, after = decode_jpeg(data), decode_jpeg(store(data))
+    assert after.quantization == before.quantization
+    assert [each[1:3] for each in after.layer] == [each[1:3] for each in before.layer]
+
+
+def test_turned_grey_jpeg_keeps_its_table() -> None:
+    data = samples.camera(samples.scene(96, 64).convert('L'), 6, icc_profile=None)
+    before, after = decode_jpeg(data), decode_jpeg(store(data))
+    assert after.mode == 'L'
+    assert after.quantization == before.quantization
+
+
+def test_progressive_jpeg_becomes_baseline() -> None:
+    data = samples.photo(96, 64, progressive=True)
+    stored = samples.decode(store(data))
+    assert 'progressive' not in stored.info
+    assert difference(stored, samples.decode(data)) < 5
+
+
+def test_other_subsampling_becomes_none() -> None:
+    data = samples.photo(96, 64, subsampling=1, progressive=True)
+    at = data.index(b'\xff\xc2')
+    upright = data[: at + 11] + b'\x12' + data[at + 12 :]  # 4:4:0
+    stored = decode_jpeg(store(upright))
+    assert [each[1:3] for each in stored.layer] == [(1, 1)] * 3
+
+
+def test_mpo_is_its_first_picture() -> None:
+    assert samples.decode(samples.mpo(96, 64)).format == 'MPO'
+    stored = samples.decode(store(samples.mpo(96, 64)))
+    assert difference(stored, as_jpeg(samples.scene(96, 64), 75)) < 5
+    assert stored.format == 'JPEG'
+
+
+# -- Orientation --------------------------------------------------------------------
+
+
+def turned(image: Image.Image, orientation: int) -> Image.Image:
+    """Return the picture as `orientation` says that it be shown (Exif 2.32)."""
+    for turn in TURNS.get(orientation, []):
+        image = image.transpose(turn)
+    return image
+
+
+@pytest.mark.parametrize('shape', [(64, 32), (32, 64)])
+@pytest.mark.parametrize('orientation', range(10))
+@pytest.mark.parametrize('format_', ['JPEG', 'PNG', 'WEBP', 'TIFF'])
+def test_orientation(format_: str, orientation: int, shape: Size) -> None:
+    options = {'lossless': True} if format_ == 'WEBP' else {}
+    exif = samples.exif(orientation)
+    data = samples.encode(samples.corners(*shape), format_, exif=exif, **options)
+    expected = turned(samples.corners(*shape), orientation)
+    stored = store(data, quality=95)
+    assert samples.decode(stored).size == expected.size
+    assert difference(samples.decode(stored), as_jpeg(expected)) < 8
+    half = expected.width // 2, expected.height // 2
+    small = samples.decode(thumb(stored, half, quality=95))
+    assert difference(small, as_jpeg(expected.resize(half))) < 12
+
+
+@pytest.mark.parametrize('orientation', range(1, 9))
+def test_orientation_of_avif(orientation: int) -> None:
+    exif = samples.exif(orientation)
+    data = samples.encode(samples.corners(64, 32), 'AVIF', exif=exif)
+    expected = turned(samples.corners(64, 32), orientation)
+    stored = samples.decode(store(data, quality=95))
+    assert difference(stored, as_jpeg(expected)) < 8
+
+
+# -- Colours and modes --------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ('format_', 'mode'),
+    [
+        *itertools.product(['PNG'], ['1', 'L', 'LA', 'P', 'RGB', 'RGBA']),
+        *itertools.product(['GIF'], ['1', 'L', 'P', 'RGB']),
+        *itertools.product(['WEBP', 'AVIF'], ['L', 'RGB', 'RGBA']),
+        *itertools.product(['BMP'], ['1', 'L', 'P', 'RGB', 'RGBA']),
+        *itertools.product(['TIFF'], ['1', 'L', 'LA', 'P', 'PA', 'RGB', 'RGBA']),
+        *itertools.product(['TIFF'], ['CMYK', 'YCbCr', 'LAB']),
+        *itertools.product(['JPEG'], ['L', 'RGB', 'CMYK']),
+    ],
+)
+def test_mode(format_: str, mode: str) -> None:
+    image = samples.soft(96, 64)
+    if mode == 'PA':
+        image = image.convert('P').convert('PA')
+    elif mode == 'LAB':
+        image = Image.frombytes('LAB', (96, 64), bytes([150, 128, 128]) * 96 * 64)
+    else:
+        image = image.convert(mode)
+    stored = samples.decode(store(samples.encode(image, format_), quality=95))
+    grey = mode in ('1', 'L', 'LA') and format_ != 'WEBP'
+    assert stored.mode == ('L' if grey else 'RGB')
+    assert difference(stored, as_jpeg(image.convert(stored.mode))) < 6
+
+
+@pytest.mark.parametrize('compression', ['tiff_lzw', 'tiff_adobe_deflate', 'jpeg'])
+@pytest.mark.parametrize('mode', ['L', 'RGB', 'CMYK'])
+def test_compressed_tiff(mode: str, compression: str) -> None:
+    image = samples.soft(96, 64).convert(mode)
+    data = samples.encode(image, 'TIFF', compression=compression)
+    stored = samples.decode(store(data, quality=95))
+    assert difference(stored, as_jpeg(image.convert(stored.mode))) < 4
+
+
+@pytest.mark.parametrize('format_', ['GIF', 'PNG', 'WEBP'])
+def test_animation_is_its_first_frame(format_: str) -> None:
+    stored = samples.decode(store(samples.animation(format_), quality=95))
+    assert stored.size == (48, 32)
+    assert difference(stored, Image.new('RGB', (48, 32), 'lime')) < 3
+
+
+@pytest.mark.parametrize('orientation', [1, 6])
+def test_wide_gamut_is_converted(orientation: int) -> None:
+    profile = samples.profile(samples.ADOBE_RGB, 2.2)
+    image = Image.new('RGB', (32, 16), (150, 100, 100))
+    data = samples.camera(
+        image, orientation, icc_profile=profile, quality=95, subsampling=0
+    )
+    stored = samples.decode(store(data))
+    # Worked out by hand: gamma 2.2, the two matrices, the curve of sRGB.
+    assert difference(stored, Image.new('RGB', stored.size, (165, 100, 100))) < 2.5
+
+
+# -- Refusals -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    'data',
+    [
+        b'',
+        b'hello',
+        b'BMW is no picture, is it? ' * 3,
+        b'%PDF-1.7\n',
+        b'%!PS-Adobe-3.0 EPSF-3.0\n',
+        b'<svg xmlns="http://www.w3.org/2000/svg"/>',
+        b'\0\0\0\x18ftypheic\0\0\0\0mif1heic',
+        b'\0\0\0\x18ftypmif1\0\0\0\0mif1heic',
+        samples.encode(Image.new('RGB', (8, 8)), 'PPM'),
+        samples.encode(Image.new('RGB', (8, 8)), 'ICO'),
+        samples.encode(Image.new('RGB', (8, 8)), 'JPEG2000'),
+        samples.encode(Image.new('RGB', (8, 8)), 'TGA'),
+    ],
+)
+def test_unsupported_format(data: bytes) -> None:
+    with pytest.raises(UnsupportedFormat, match='not a JPEG, PNG'):
+        store(data)
+
+
+OPTIONS: dict[str, Options] = {
+    'JPEG': {},
+    'PNG': {},
+    'GIF': {},
+    'WEBP': {'lossless': True},
+    'AVIF': {},
+    'BMP': {},
+    'TIFF': {'compression': 'tiff_lzw'},
+}
+SOUND = {
+    name: samples.encode(samples.scene(96, 64), name, **options)
+    for name, options in OPTIONS.items()
+}
+
+
+def told(data: bytes) -> list[str]:
+    """Return the formats that are told as accepted of an upload, damaged or not."""
+    formats: list[str] = []
+    with contextlib.suppress(ImageDamaged):
+        transform.to_jpeg(
+            io.BytesIO(data),
+            io.BytesIO(),
+            max_pixels=PIXELS,
+            quality=85,
+            check=nothing,
+            accepted=formats.append,
+        )
+    return formats
+
+
+@pytest.mark.parametrize('name', SOUND)
+def test_format_is_told_once_it_is_known_to_be_sound(name: str) -> None:
+    assert told(SOUND[name]) == [name]
+    assert told(SOUND[name][: len(SOUND[name]) // 2]) == []
+
+
+@pytest.mark.parametrize('name', SOUND)
+@pytest.mark.parametrize('part', [0.1, 0.5, 0.9])
+def test_truncated(name: str, part: float) -> None:
+    data = SOUND[name]
+    with pytest.raises(ImageDamaged, match='damaged'):
+        store(data[: int(len(data) * part)])
+
+
+def test_truncated_png_short_of_its_end_alone() -> None:
+    with pytest.raises(ImageDamaged, match='damaged'):
+        store(SOUND['PNG'][:-12])
+
+
+def test_truncated_jpeg_with_an_end() -> None:
+    data = SOUND['JPEG']
+    for orientation in (1, 6):
+        whole = samples.camera(samples.scene(96, 64), orientation)
+        cut = whole[: whole.index(b'\xff\xda') + len(data) // 2] + b'\xff\xd9'
+        with pytest.raises(ImageDamaged):
+            store(cut)
+
+
+@pytest.mark.parametrize('name', SOUND)
+def test_flipped_bytes_never_do_worse_than_damage(name: str) -> None:
+    rng = random.Random(name)
+    for _ in range(150):
+        data = bytearray(SOUND[name])
+        for _ in range(rng.choice((1, 3, 30))):
+            data[rng.randrange(len(data))] = rng.randrange(256)
+        try:
+            stored = store(bytes(data))
+        except (ImageDamaged, UnsupportedFormat, UploadTooLarge):
+            continue
+        samples.decode(stored)
+
+
+@pytest.mark.parametrize('name', SOUND)
+def test_pixel_limit_is_exact(name: str) -> None:
+    store(SOUND[name], max_pixels=96 * 64)
+    with pytest.raises(UploadTooLarge, match='96 x 64'):
+        store(SOUND[name], max_pixels=96 * 64 - 1)
+
+
+@pytest.mark.parametrize('name', SOUND)
+@pytest.mark.parametrize('limit', [96 * 64, 96 * 64 + 1])
+def test_pixel_limit_of_pillow_lets_all_through(name: str, limit: int) -> None:
+    transform.configure(limit)
+    store(SOUND[name], max_pixels=limit)
+
+
+@pytest.mark.parametrize('shape', [(65_501, 1), (1, 65_501)])
+def test_long_side(shape: Size) -> None:
+    with pytest.raises(ImageDamaged, match='65500'):
+        store(samples.encode(Image.new('L', shape), 'PNG'))
+
+
+def test_longest_side() -> None:
+    data = samples.encode(Image.new('L', (65_500, 1)), 'PNG')
+    assert samples.decode(store(data)).size == (65_500, 1)
+
+
+@pytest.mark.parametrize('shape', [(0, 9), (9, 0), (0, 0)])
+@pytest.mark.parametrize('options', [{}, {'progressive': True}])
+def test_no_pixels_at_all(shape: Size, options: Options) -> None:
+    with pytest.raises(ImageDamaged):
+        store(bombs.resized(samples.photo(9, 9, **options), *shape))
+
+
+@pytest.mark.parametrize(
+    'bomb',
+    [bombs.gif_pixels, bombs.webp_pixels, bombs.png_pixels, bombs.jpeg_pixels],
+)
+def test_pixel_bomb(bomb: Callable[[], bytes]) -> None:
+    with pytest.raises(UploadTooLarge, match='pixels'):
+        store(bomb())
+
+
+def test_pixel_bomb_within_the_limit_has_no_data() -> None:
+    with pytest.raises(ImageDamaged):
+        store(bombs.jpeg_pixels(1000))
+
+
+def test_many_scans() -> None:
+    assert samples.decode(store(bombs.scans(100, side=64))).size == (64, 64)
+    with pytest.raises(ImageDamaged, match='100 scans'):
+        store(bombs.scans(101, side=64))
+
+
+def test_tiles_much_larger_than_the_picture() -> None:
+    with pytest.raises(ImageDamaged, match='tiles'):
+        store(bombs.tiles(8, 8, 5000))
+
+
+@pytest.mark.parametrize(
+    'bomb',
+    [
+        bombs.chunks(20_000),
+        bombs.chunks(20_000, b'IDAT'),
+        bombs.comments(20_000),
+        bombs.frames(20_000),
+        bombs.blocks(20_000),
+    ],
+)
+def test_many_parts_are_no_more_work_than_reading_them(bomb: bytes) -> None:
+    check = Late(25_000)
+    assert samples.decode(store(bomb, check=check)).size == (8, 8)
+
+
+# -- Time ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize('name', SOUND)
+@pytest.mark.parametrize(
+    'error', [TimeUp, OSError, KeyError, SyntaxError, KeyboardInterrupt]
+)
+def test_check_is_called_and_heard(name: str, error: type[BaseException]) -> None:
+    counter = Late(1_000_000)
+    store(SOUND[name], check=counter)
+    calls = 1_000_000 - counter.calls
+    assert calls > 2
+    for call in range(calls):
+        with pytest.raises(error, match='late'):
+            store(SOUND[name], check=Late(call, error))
+
+
+def test_check_of_a_thumbnail_is_heard() -> None:
+    for calls in range(3):
+        with pytest.raises(TimeUp):
+            thumb(SOUND['JPEG'], (48, 32), check=Late(calls))
+
+
+# -- What is not the upload's fault -------------------------------------------------
+
+
+class Full(io.BytesIO):
+    """A disk without room."""
+
+    def write(self, data: object, /) -> NoReturn:
+        raise OSError(errno.ENOSPC, 'No space left on device')
+
+
+@pytest.mark.parametrize('name', ['JPEG', 'PNG'])
+def test_full_disk_is_no_damage(name: str) -> None:
+    with pytest.raises(OSError, match='No space') as caught:
+        transform.to_jpeg(
+            io.BytesIO(SOUND[name]),
+            Full(),
+            max_pixels=PIXELS,
+            quality=85,
+            check=nothing,
+        )
+    assert caught.value.errno == errno.ENOSPC
+
+
+class Filling(io.RawIOBase):
+    """A disk that takes a part of a block before it is full."""
+
+    def __init__(self, room: int) -> None:
+        self.room = room
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, block: Any, /) -> int:
+        if not self.room:
+            raise OSError(errno.ENOSPC, 'No space left on device')
+        taken = min(self.room, len(block))
+        self.room -= taken
+        return taken
+
+
+@pytest.mark.parametrize('name', ['JPEG', 'PNG'])
+def test_disk_that_fills_at_the_very_end_is_noticed(name: str) -> None:
+    room = len(store(SOUND[name])) - 10
+    disk = Filling(room)
+    target = io.BufferedWriter(disk)
+    with pytest.raises(OSError, match='No space'):
+        transform.to_jpeg(
+            io.BytesIO(SOUND[name]),
+            target,
+            max_pixels=PIXELS,
+            quality=85,
+            check=nothing,
+        )
+    disk.room = len(SOUND[name])
+    target.close()
+
+
+def test_out_of_memory_is_no_damage(monkeypatch: pytest.MonkeyPatch) -> None:
+    def load(self: Image.Image) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr('PIL.ImageFile.ImageFile.load', load)
+    with pytest.raises(MemoryError):
+        store(SOUND['PNG'])
+
+
+def test_warnings_of_pillow_are_no_errors(
+    capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    data = samples.encode(samples.scene(96, 64), 'TIFF')
+    cut = data[:200] + bytes(20)
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        transform.configure(96 * 64)
+        with ThreadPoolExecutor() as pool:
+            assert pool.submit(store, data, 96 * 64).result()
+            with pytest.raises(ImageDamaged):
+                pool.submit(store, cut).result()
+    assert capfd.readouterr() == ('', '')
+    assert not caplog.records
+
+
+# -- Thumbnails ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize('shape', [(512, 384), (511, 385), (1023, 767), (640, 129)])
+@pytest.mark.parametrize('k', [1, 2, 3, 4, 5])
+@pytest.mark.parametrize('mode', ['L', 'RGB'])
+def test_thumbnail(shape: Size, k: int, mode: str) -> None:
+    data = samples.encode(samples.scene(*shape).convert(mode), 'JPEG', quality=90)
+    size = shape[0] >> k, shape[1] >> k
+    small = samples.decode(thumb(data, size, quality=95))
+    assert small.size == size
+    assert small.mode == mode
+    best = samples.decode(data).resize(size, Image.Resampling.LANCZOS)
+    assert difference(small, as_jpeg(best)) < 6
+
+
+@pytest.mark.parametrize('k', [2, 3])
+def test_thumbnail_keeps_fine_lines_where_libjpeg_misses_its_size(k: int) -> None:
+    wave = bytes(round(128 + 100 * math.sin(math.tau * y / 12)) for y in range(1050))
+    lines = Image.frombytes('L', (1, 1050), wave).resize((168, 1050))
+    data = samples.encode(lines, 'JPEG', quality=95)
+    size = 168 >> k, 1050 >> k
+    best = samples.decode(data).resize(size, Image.Resampling.LANCZOS)
+    small = samples.decode(thumb(data, size, quality=98))
+    (error,) = ImageStat.Stat(ImageChops.difference(small, best)).rms
+    assert error < 3.2  # which is 38 dB; shifted by half a pixel it would be 11 and 27
+
+
+@pytest.mark.parametrize('shape', [(2, 2), (3, 2), (5, 7), (9, 1000), (8, 8), (15, 31)])
+def test_thumbnail_of_a_tiny_picture(shape: Size) -> None:
+    data = samples.photo(*shape)
+    for k in range(1, min(shape).bit_length()):
+        size = shape[0] >> k, shape[1] >> k
+        assert samples.decode(thumb(data, size)).size == size
+
+
+def test_thumbnail_is_reproducible() -> None:
+    data = samples.photo(320, 240)
+    assert thumb(data, (160, 120)) == thumb(data, (160, 120))
+    assert transform.RENDERER.isascii()
+
+
+def test_thumbnail_has_no_metadata() -> None:
+    data = samples.camera(samples.scene(64, 64))
+    for size in ((64, 64), (32, 32), (31, 31)):
+        small = thumb(data, size)
+        assert samples.COMMENT not in small
+        assert 'exif' not in samples.decode(small).info
+
+
+@pytest.mark.parametrize('part', [0.0, 0.5])
+def test_thumbnail_of_damaged(part: float) -> None:
+    data = SOUND['JPEG'][: int(len(SOUND['JPEG']) * part)]
+    with pytest.raises(ImageDamaged, match='damaged'):
+        thumb(data, (48, 32))
+
+
+def test_thumbnail_on_a_full_disk() -> None:
+    with pytest.raises(OSError, match='No space'):
+        transform.thumbnail(
+            io.BytesIO(SOUND['JPEG']), Full(), (48, 32), quality=85, check=nothing
+        )

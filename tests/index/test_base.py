@@ -1,0 +1,289 @@
+"""One contract for every index: in memory over a folder, in SQLite, in PostgreSQL."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from asgilook.errors import ImageNotFound, InvalidRequest
+from asgilook.index.base import Index
+from asgilook.index.database import DatabaseIndex
+from asgilook.index.folder import FolderIndex
+from asgilook.models import Image
+from asgilook.storage.folder import FolderStorage
+
+from .. import samples
+
+
+def image_id(number: int) -> str:
+    return str(uuid.UUID(int=number))
+
+
+class Images:
+    """Indexes of one set of images, as processes have them, and their storage."""
+
+    def __init__(self, make: Callable[[], Index], folder: Path) -> None:
+        self.make = make
+        self._storage = FolderStorage(str(folder))
+        self._storage.start()
+
+    def run(self, scenario: Callable[..., Awaitable[None]], processes: int = 2) -> None:
+        """Run a scenario on indexes that are open."""
+
+        async def main() -> None:
+            indexes = [self.make() for _ in range(processes)]
+            await asyncio.gather(*(index.start() for index in indexes))
+            try:
+                await scenario(*indexes)
+            finally:
+                for index in indexes:
+                    await index.stop()
+
+        asyncio.run(main())
+
+    async def add(self, index: Index, *numbers: int, at: int = 0) -> list[Image]:
+        """Add images whose width is their number, as is, by default, their time."""
+        return [await self._add(index, number, at or number) for number in numbers]
+
+    async def _add(self, index: Index, number: int, modified_ns: int) -> Image:
+        new = self._storage.create()
+        new.file.write(samples.encode(_PLAIN.resize((number, 8)), 'JPEG'))
+        length, modified_ns = new.publish(image_id(number), modified_ns)
+        new.close()
+        image = Image(image_id(number), (number, 8), length, modified_ns)
+        await index.add(image)
+        return image
+
+    async def remove(self, index: Index, number: int) -> None:
+        await index.remove(image_id(number))
+        self._storage.remove(image_id(number))
+
+
+_PLAIN = samples.scene(8, 8)
+
+
+async def numbers(index: Index, limit: int = 99, after: int | None = None) -> list[int]:
+    """Return the numbers of a page's images."""
+    page = await index.page(limit, None if after is None else image_id(after))
+    found = [uuid.UUID(image.image_id).int for image in page.images]
+    assert found == [image.size[0] for image in page.images]
+    return found
+
+
+async def state(index: Index) -> str:
+    return (await index.page(99)).state
+
+
+@pytest.fixture
+def make_memory(tmp_path: Path) -> Callable[[], Index]:
+    return lambda: FolderIndex(str(tmp_path / 'images'))
+
+
+@pytest.fixture
+def make_sqlite(sqlite: str) -> Callable[[], Index]:
+    return lambda: DatabaseIndex(sqlite)
+
+
+@pytest.fixture
+def make_postgresql(postgresql: str) -> Callable[[], Index]:
+    return lambda: DatabaseIndex(postgresql)
+
+
+@pytest.fixture(params=['memory', 'sqlite', 'postgresql'])
+def images(request: pytest.FixtureRequest, tmp_path: Path) -> Images:
+    make: Any = request.getfixturevalue(f'make_{request.param}')
+    return Images(make, tmp_path / 'images')
+
+
+def test_empty(images: Images) -> None:
+    async def scenario(index: Index) -> None:
+        page = await index.page(9)
+        assert (page.images, page.more) == ([], False)
+        assert page == await index.page(9)
+        assert await index.get(image_id(1)) is None
+        assert await index.is_usable()
+        with pytest.raises(ImageNotFound):
+            await index.remove(image_id(1))
+        with pytest.raises(InvalidRequest):
+            await index.page(9, image_id(1))
+
+    images.run(scenario, 1)
+
+
+def test_added_image_is_seen_by_all(images: Images) -> None:
+    async def scenario(writer: Index, reader: Index) -> None:
+        for number in (3, 4, 5):
+            (image,) = await images.add(writer, number)
+            for index in (reader, writer):
+                assert await index.get(image.image_id) == image
+                assert await index.is_current(image)
+                assert await numbers(index) == list(range(3, number + 1))
+
+    images.run(scenario)
+
+
+def test_removed_image_is_seen_by_none(images: Images) -> None:
+    async def scenario(writer: Index, reader: Index) -> None:
+        first, second = await images.add(writer, 3, 4)
+        for index in (writer, reader):
+            assert await numbers(index) == [3, 4]
+        await images.remove(writer, 3)
+        for index in (reader, writer):
+            assert await index.get(first.image_id) is None
+            assert not await index.is_current(first)
+            assert await index.is_current(second)
+            assert await numbers(index) == [4]
+            with pytest.raises(ImageNotFound):
+                await index.remove(first.image_id)
+            with pytest.raises(InvalidRequest):
+                await index.page(9, first.image_id)
+
+    images.run(scenario)
+
+
+def test_other_image_of_the_same_id_is_not_current(images: Images) -> None:
+    async def scenario(index: Index) -> None:
+        (image,) = await images.add(index, 3)
+        for other in (
+            Image(image.image_id, image.size, image.length + 1, image.modified_ns),
+            Image(image.image_id, image.size, image.length, image.modified_ns + 1),
+        ):
+            assert not await index.is_current(other)
+
+    images.run(scenario, 1)
+
+
+def test_order_is_that_of_age_then_of_id(images: Images) -> None:
+    async def scenario(index: Index) -> None:
+        await images.add(index, 5, 3, 9)
+        await images.add(index, 7, 8, 6, at=4)
+        assert await numbers(index) == [3, 6, 7, 8, 5, 9]
+        assert await numbers(index, 2, after=6) == [7, 8]
+
+    images.run(scenario, 1)
+
+
+def test_order_is_exact(images: Images) -> None:
+    now = 1_790_000_000_000_000_000
+
+    async def scenario(index: Index) -> None:
+        for number in (9, 8, 7):
+            await images.add(index, number, at=now - number)
+        assert await numbers(index) == [9, 8, 7]
+        image = await index.get(image_id(7))
+        assert image
+        assert image.modified_ns == now - 7
+
+    images.run(scenario, 1)
+
+
+def test_pages(images: Images) -> None:
+    async def scenario(index: Index) -> None:
+        await images.add(index, 1, 2, 3, 4, 5)
+        assert await numbers(index, 2) == [1, 2]
+        assert await numbers(index, 2, after=2) == [3, 4]
+        assert await numbers(index, 2, after=4) == [5]
+        assert await numbers(index, 2, after=5) == []
+        assert [(await index.page(limit)).more for limit in (4, 5, 6)] == [
+            True,
+            False,
+            False,
+        ]
+        assert not (await index.page(2, image_id(3))).more
+
+    images.run(scenario, 1)
+
+
+def test_state_is_that_of_the_images(images: Images) -> None:
+    async def scenario(writer: Index, reader: Index) -> None:
+        states = [await state(reader)]
+        for number in (3, 4, 5):
+            await images.add(writer, number)
+            states.append(await state(reader))
+            assert await state(writer) == states[-1]
+        assert len(set(states)) == 4
+        await images.remove(writer, 5)
+        assert await state(writer) == await state(reader) == states[2]
+
+    images.run(scenario)
+
+
+def test_restart_keeps_images(images: Images) -> None:
+    async def scenario(index: Index) -> None:
+        assert await numbers(index) == [1, 2]
+        assert await index.get(image_id(1))
+        await index.stop()
+        await index.start()
+        assert await numbers(index) == [1, 2]
+        await images.add(index, 3)
+        assert await numbers(index) == [1, 2, 3]
+
+    async def fill(index: Index) -> None:
+        await images.add(index, 1, 2)
+
+    images.run(fill, 1)
+    images.run(scenario, 1)
+
+
+def test_same_image_again(images: Images) -> None:
+    async def scenario(index: Index) -> None:
+        (image,) = await images.add(index, 3)
+        await index.add(image)
+        assert await numbers(index) == [3]
+
+    images.run(scenario, 1)
+
+
+def test_many_at_a_time(images: Images) -> None:
+    async def scenario(*indexes: Index) -> None:
+        async def add(number: int) -> None:
+            index = indexes[number % len(indexes)]
+            await images.add(index, number)
+            assert number in await numbers(index)
+
+        await asyncio.gather(*map(add, range(1, 61)))
+        for index in indexes:
+            assert await numbers(index) == list(range(1, 61))
+
+        async def remove(number: int) -> None:
+            await images.remove(indexes[number % len(indexes)], number)
+
+        await asyncio.gather(*map(remove, range(1, 60)))
+        for index in indexes:
+            assert await numbers(index) == [60]
+
+    images.run(scenario, 4)
+
+
+def test_what_is_no_id_names_nothing(images: Images) -> None:
+    """And it does no harm to who asks for something else at the same time."""
+
+    async def scenario(index: Index) -> None:
+        await images.add(index, 1)
+        found, none, usable = await asyncio.gather(
+            index.get(image_id(1)), index.get('x'), index.is_usable()
+        )
+        assert found is not None
+        assert (none, usable) == (None, True)
+        with pytest.raises(InvalidRequest):
+            await index.page(9, 'x')
+
+    images.run(scenario, processes=1)
+
+
+def test_one_of_many_removes(images: Images) -> None:
+    """An image that several delete at a time is deleted by one of them."""
+
+    async def scenario(*indexes: Index) -> None:
+        await images.add(indexes[0], 3)
+        removes = [images.remove(index, 3) for index in indexes]
+        ends = await asyncio.gather(*removes, return_exceptions=True)
+        assert [type(end) for end in ends].count(ImageNotFound) == 3
+        assert ends.count(None) == 1
+
+    images.run(scenario, 4)

@@ -1,0 +1,588 @@
+"""A database that goes and comes: a real PostgreSQL behind a proxy, and SQLite."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import sqlite3
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from asgilook.config import ConfigError
+from asgilook.errors import (
+    DatabaseGone,
+    OutcomeUnknown,
+    StorageFull,
+    StorageUnavailable,
+)
+from asgilook.index import connection, engine
+from asgilook.index.connection import Connector
+from asgilook.index.database import DatabaseIndex
+
+from ..conftest import apart, logged, until
+from ..databases import PostgreSQL, SQLite
+from ..proxy import Proxy
+from .test_database import make_image
+
+T = TypeVar('T')
+
+IMAGE = make_image(1)
+
+
+@pytest.fixture
+def proxy(postgresql_db: PostgreSQL) -> Iterator[Proxy]:
+    """Return a proxy before the database."""
+    with Proxy(postgresql_db.port) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def index(postgresql_db: PostgreSQL, proxy: Proxy) -> DatabaseIndex:
+    """Return an index that asks the database through the proxy."""
+    return DatabaseIndex(postgresql_db.at(proxy.port))
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no test wait long for a server that is frozen."""
+    monkeypatch.setattr(connection, 'PATIENCE', 1.0)
+    monkeypatch.setattr(engine, 'PATIENCE', 1.0)
+    monkeypatch.setattr(connection, 'RETRY_SECONDS', 0.01)
+
+
+def within(index: DatabaseIndex, scenario: Callable[[], Awaitable[T]]) -> T:
+    """Run a scenario from the start of an index to its stop."""
+
+    async def main() -> T:
+        await index.start()
+        try:
+            return await scenario()
+        finally:
+            await index.stop()
+
+    result: T = apart(asyncio.run, main())
+    return result
+
+
+async def alone(request: Coroutine[Any, Any, T]) -> T:
+    """Await in a task of its own, for the reason that `apart` has."""
+    return await asyncio.create_task(request)
+
+
+async def usable(index: DatabaseIndex) -> None:
+    """Wait until the database is back."""
+    async with asyncio.timeout(10):
+        while not await alone(index.is_usable()):  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+
+async def is_gone(request: Awaitable[object]) -> None:
+    """Check that a request fails, and may come again soon."""
+    (result,) = await asyncio.gather(request, return_exceptions=True)
+    assert isinstance(result, DatabaseGone)
+    assert result.retry_after == 1
+
+
+def rows(postgresql_db: PostgreSQL) -> int:
+    ((count,),) = postgresql_db.execute('SELECT count(*) FROM images')
+    return int(count)
+
+
+def test_database_that_is_gone_and_back(
+    index: DatabaseIndex,
+    proxy: Proxy,
+    impatient: None,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    listed, removed = make_image(2), make_image(3)
+
+    async def scenario() -> None:
+        for image in (IMAGE, listed, removed):
+            await index.add(image)
+        await index.remove(removed.image_id)
+        await index.page(10)
+        proxy.cut()
+        for image in (IMAGE, listed):
+            assert await alone(index.get(image.image_id)) == image
+            assert await alone(index.is_current(image))
+        requests: list[Awaitable[object]] = [
+            index.get(removed.image_id),
+            index.get(make_image(4).image_id),
+            index.page(10),
+            index.page(10, IMAGE.image_id),
+            index.add(make_image(4)),
+            index.remove(IMAGE.image_id),
+        ]
+        for request in requests:
+            await is_gone(request)
+        assert not await alone(index.is_usable())
+        proxy.restore()
+        await usable(index)
+        assert (await index.page(10)).images == [IMAGE, listed]
+
+    within(index, scenario)
+    gone, back = logged(caplog)
+    assert gone.startswith('WARNING no database at postgresql://')
+    assert back == 'WARNING the database is back'
+
+
+def test_images_of_a_gone_database_are_those_seen_last(
+    index: DatabaseIndex, proxy: Proxy, postgresql_db: PostgreSQL
+) -> None:
+    """What another machine has removed is not there, once that has been seen."""
+
+    async def scenario() -> None:
+        await index.add(IMAGE)
+        postgresql_db.execute('DELETE FROM images')
+        assert await index.get(IMAGE.image_id) is None
+        proxy.cut()
+        await is_gone(index.get(IMAGE.image_id))
+
+    within(index, scenario)
+
+
+def test_start_without_a_database(
+    index: DatabaseIndex,
+    proxy: Proxy,
+    postgresql_db: PostgreSQL,
+    impatient: None,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    proxy.cut()
+
+    async def scenario() -> None:
+        assert not await alone(index.is_usable())
+        await is_gone(index.add(IMAGE))
+        proxy.restore()
+        await usable(index)
+        await index.add(IMAGE)
+
+    within(index, scenario)
+    assert rows(postgresql_db) == 1
+    assert len(logged(caplog)) == 2
+
+
+def test_stop_while_the_database_is_gone(index: DatabaseIndex, proxy: Proxy) -> None:
+    async def scenario() -> None:
+        proxy.cut()
+        await is_gone(index.page(1))
+
+    for _ in range(2):
+        within(index, scenario)
+        proxy.restore()
+
+
+def test_frozen_database(
+    index: DatabaseIndex,
+    proxy: Proxy,
+    impatient: None,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def scenario() -> None:
+        await index.add(IMAGE)
+        proxy.freeze()
+        loop = asyncio.get_running_loop()
+        start = loop.time()
+        requests = [index.get(IMAGE.image_id), index.page(1), index.page(2)]
+        requests += [index.get(make_image(n).image_id) for n in (1, 2)]
+        results = await asyncio.gather(*requests, return_exceptions=True)
+        assert loop.time() - start < 5
+        assert results[0] == results[3] == IMAGE
+        for result in (results[1], results[2], results[4]):
+            assert isinstance(result, DatabaseGone)
+        connections = proxy.connections
+        for _ in range(100):
+            await is_gone(index.page(1))
+        assert proxy.connections - connections <= 1
+        proxy.thaw()
+        await usable(index)
+        assert (await index.page(1)).images == [IMAGE]
+
+    within(index, scenario)
+    assert 'no answer in 1 s' in logged(caplog)[0]
+
+
+def test_start_with_a_frozen_database(
+    index: DatabaseIndex, proxy: Proxy, impatient: None
+) -> None:
+    proxy.freeze()
+
+    async def scenario() -> None:
+        await is_gone(index.page(1))
+        proxy.thaw()
+        await usable(index)
+
+    within(index, scenario)
+
+
+def test_insert_into_a_frozen_database_may_come_true(
+    index: DatabaseIndex, proxy: Proxy, postgresql_db: PostgreSQL, impatient: None
+) -> None:
+    """So the file of the image must stay where it is."""
+
+    async def scenario() -> None:
+        await index.page(1)
+        proxy.freeze()
+        with pytest.raises(OutcomeUnknown):
+            await alone(index.add(IMAGE))
+        await is_gone(index.add(IMAGE))
+        proxy.thaw()
+        await usable(index)
+
+    within(index, scenario)
+    assert rows(postgresql_db) in (0, 1)
+
+
+def test_stop_with_a_frozen_database(
+    index: DatabaseIndex, proxy: Proxy, postgresql_db: PostgreSQL
+) -> None:
+    async def scenario() -> None:
+        await asyncio.gather(*(index.page(1) for _ in range(3)))
+        proxy.freeze()
+
+    within(index, scenario)
+    proxy.thaw()
+    asyncio.run(until(lambda: postgresql_db.connections() == 0))
+
+
+@pytest.mark.parametrize('noticed', [True, False])
+def test_connection_that_died_idle(
+    index: DatabaseIndex, proxy: Proxy, noticed: bool
+) -> None:
+    """PostgreSQL was restarted while nobody asked it: nobody sees that."""
+
+    async def scenario() -> None:
+        connections = index._database._connections
+        for number in range(3):
+            proxy.cut()
+            proxy.restore()
+            if noticed:
+                await until(lambda: all(each.is_closed() for each in connections))
+            await index.add(make_image(number))
+            assert await index.get(make_image(number).image_id)
+        assert len((await index.page(9)).images) == 3
+
+    within(index, scenario)
+
+
+def test_database_that_comes_back_as_another(
+    index: DatabaseIndex,
+    proxy: Proxy,
+    postgresql_db: PostgreSQL,
+    impatient: None,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def scenario() -> None:
+        proxy.cut()
+        await is_gone(index.page(1))
+        postgresql_db.execute('UPDATE asgilook_schema SET version = 2')
+        proxy.restore()
+        await until(lambda: len(logged(caplog)) == 2)
+        await is_gone(index.page(1))
+        postgresql_db.execute('UPDATE asgilook_schema SET version = 1')
+        await usable(index)
+
+    within(index, scenario)
+    assert 'version 2' in logged(caplog)[1]
+
+
+def test_connection_that_is_ended_while_it_waits(
+    index: DatabaseIndex, postgresql_db: PostgreSQL, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The statement is sent again."""
+    waiting = (
+        'FROM pg_stat_activity WHERE datname = current_database() '
+        "AND wait_event_type = 'Lock'"
+    )
+
+    async def scenario() -> None:
+        await index.add(IMAGE)
+        async with asyncio.TaskGroup() as group:
+            async with postgresql_db.locked():
+                added = group.create_task(index.add(make_image(2)))
+                removed = group.create_task(index.remove(IMAGE.image_id))
+                query = f'SELECT count(*) {waiting}'
+                await until(lambda: postgresql_db.execute(query) == [(2,)])
+                postgresql_db.execute(f'SELECT pg_terminate_backend(pid) {waiting}')
+            await added
+            await removed
+        assert (await index.page(9)).images == [make_image(2)]
+
+    within(index, scenario)
+    assert logged(caplog) == []
+
+
+def test_answer_to_an_insert_that_is_lost(
+    index: DatabaseIndex, proxy: Proxy, postgresql_db: PostgreSQL
+) -> None:
+    async def scenario() -> None:
+        proxy.lose(b'INSERT 0 1')
+        await index.add(IMAGE)
+        assert proxy.lost == 1
+
+    within(index, scenario)
+    assert rows(postgresql_db) == 1
+
+
+@pytest.mark.parametrize('mark', [b'BEGIN', b'relname', b'COMMIT'])
+def test_connection_that_is_lost_while_the_tables_are_made(
+    index: DatabaseIndex,
+    proxy: Proxy,
+    mark: bytes,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def scenario() -> None:
+        assert proxy.lost == 1
+        await index.add(IMAGE)
+
+    proxy.lose(mark)
+    within(index, scenario)
+    assert logged(caplog) == []
+
+
+def test_insert_of_unknown_outcome(
+    index: DatabaseIndex, proxy: Proxy, postgresql_db: PostgreSQL
+) -> None:
+    async def scenario() -> None:
+        proxy.lose(b'INSERT 0 1', refuse=True)
+        with pytest.raises(OutcomeUnknown):
+            await alone(index.add(IMAGE))
+        await is_gone(index.add(make_image(2)))
+
+    within(index, scenario)
+    assert rows(postgresql_db) == 1
+
+
+def test_insert_that_is_refused_after_one_of_unknown_outcome(
+    index: DatabaseIndex, proxy: Proxy, postgresql_db: PostgreSQL
+) -> None:
+    """The image is listed, so that its file must stay."""
+
+    async def scenario() -> None:
+        postgresql_db.execute(
+            'CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS '
+            "$$ BEGIN IF EXISTS (SELECT FROM images) THEN RAISE 'no'; END IF; "
+            'RETURN NEW; END $$',
+            'CREATE TRIGGER refuse BEFORE INSERT ON images '
+            'FOR EACH ROW EXECUTE FUNCTION refuse()',
+        )
+        proxy.lose(b'INSERT 0 1')
+        with pytest.raises(OutcomeUnknown):
+            await alone(index.add(IMAGE))
+        assert proxy.lost == 1
+
+    within(index, scenario)
+    assert rows(postgresql_db) == 1
+
+
+def test_answer_to_a_delete_that_is_lost(
+    index: DatabaseIndex, proxy: Proxy, postgresql_db: PostgreSQL
+) -> None:
+    async def scenario() -> None:
+        await index.add(IMAGE)
+        proxy.lose(b'DELETE 1')
+        await index.remove(IMAGE.image_id)
+        assert proxy.lost == 1
+
+    within(index, scenario)
+    assert rows(postgresql_db) == 0
+
+
+def test_statement_that_takes_too_long(
+    index: DatabaseIndex,
+    postgresql_db: PostgreSQL,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The database lives and says so: nothing of the statement is done later."""
+    monkeypatch.setattr(engine, 'STATEMENT_SECONDS', 0.1)
+
+    async def scenario() -> None:
+        await index.page(1)
+        async with postgresql_db.locked():
+            for request in (index.add(IMAGE), index.get(IMAGE.image_id)):
+                with pytest.raises(StorageUnavailable) as caught:
+                    await alone(request)
+                assert type(caught.value) is StorageUnavailable
+        assert (await index.page(1)).images == []
+
+    within(index, scenario)
+    (line,) = logged(caplog)
+    assert 'refuses' in line
+
+
+def test_cancelled_requests_leak_no_connection(
+    index: DatabaseIndex, postgresql_db: PostgreSQL, caplog: pytest.LogCaptureFixture
+) -> None:
+    randomness = random.Random(1)
+
+    async def scenario() -> None:
+        pool = index._database._engine.pool
+        await index.add(IMAGE)
+        for _ in range(30):
+            requests: list[Awaitable[Any]] = [
+                index.page(1),
+                index.page(1, IMAGE.image_id),
+                index.get(IMAGE.image_id),
+                index.remove(make_image(9).image_id),
+                index.add(make_image(7)),
+                index.is_usable(),
+            ]
+            tasks = [asyncio.ensure_future(request) for request in requests]
+            for _ in range(randomness.randrange(60)):
+                await asyncio.sleep(0)
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+        await until(lambda: pool.checkedout() == 0)  # type: ignore[attr-defined]
+        assert await index.get(IMAGE.image_id) == IMAGE
+        await asyncio.gather(*(index.page(1) for _ in range(20)))
+        await until(lambda: postgresql_db.connections() <= engine.CONNECTIONS)
+
+    within(index, scenario)
+    assert logged(caplog) == []
+    asyncio.run(until(lambda: postgresql_db.connections() == 0))
+
+
+def test_more_requests_than_connections_while_they_are_taken(
+    index: DatabaseIndex, postgresql_db: PostgreSQL, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, 'STATEMENT_SECONDS', 0.2)
+
+    async def scenario() -> None:
+        async with postgresql_db.locked():
+            pages = [index.page(1) for _ in range(3 * engine.CONNECTIONS)]
+            results = await asyncio.gather(*pages, return_exceptions=True)
+        assert {type(result) for result in results} == {StorageUnavailable}
+        assert (await index.page(1)).images == []
+
+    within(index, scenario)
+
+
+@pytest.mark.parametrize(
+    ('change', 'message'),
+    [
+        (lambda url: url.replace('?', '_not?'), 'does not exist'),
+        (lambda url: url + '&sslmode=much', 'sslmode'),
+        (lambda url: url + '&not_a_setting=1', 'not_a_setting'),
+        (lambda url: url.replace('postgres:postgres@', 'nobody:s3cret@'), 'nobody'),
+    ],
+)
+def test_wrong_url_of_postgresql_stops_the_start(
+    postgresql_db: PostgreSQL,
+    caplog: pytest.LogCaptureFixture,
+    change: Callable[[str], str],
+    message: str,
+) -> None:
+    url = change(postgresql_db.url)
+
+    async def scenario() -> None: ...
+
+    with pytest.raises(ConfigError, match=r'^ASGI_LOOK_DATABASE_URL=') as caught:
+        within(DatabaseIndex(url), scenario)
+    assert message in str(caught.value)
+    assert '\n' not in str(caught.value)
+    assert 's3cret' not in str(caught.value) + caplog.text
+
+
+def test_password_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
+    index = DatabaseIndex('postgresql://ada:s3cret@127.0.0.1:1/images')
+
+    async def scenario() -> None:
+        await is_gone(index.page(1))
+
+    within(index, scenario)
+    (line,) = logged(caplog)
+    assert 'postgresql://ada:***@127.0.0.1:1/images' in line
+    assert 's3cret' not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ('name', 'message'),
+    [
+        ('none/index.db', 'No such file or directory'),
+        ('text', 'file is not a database'),
+        ('.', 'Is a directory'),
+    ],
+)
+def test_wrong_file_of_sqlite_stops_the_start(
+    tmp_path: Path, name: str, message: str
+) -> None:
+    (tmp_path / 'text').write_text('This is text.' * 100)
+    index = DatabaseIndex(f'sqlite://{tmp_path}/{name}')
+
+    async def scenario() -> None: ...
+
+    with pytest.raises(ConfigError, match=message):
+        within(index, scenario)
+    assert (tmp_path / 'text').read_text() == 'This is text.' * 100
+
+
+def test_name_of_a_file_may_be_quoted(tmp_path: Path) -> None:
+    async def scenario() -> None: ...
+
+    within(DatabaseIndex(f'sqlite://{tmp_path}/an%20index.db'), scenario)
+    assert (tmp_path / 'an index.db').exists()
+
+
+def run(sqlite_db: SQLite, *works: Callable[[AsyncConnection], Awaitable[Any]]) -> Any:
+    """Let a database do one thing after the other; return the last result."""
+
+    async def main() -> Any:
+        database = Connector(sqlite_db.url)
+        await database.start()
+        try:
+            for work in works:
+                result = await database.run(work)
+        finally:
+            await database.stop()
+        return result
+
+    return apart(asyncio.run, main())
+
+
+def scalar(statement: str) -> Callable[[AsyncConnection], Awaitable[Any]]:
+    """Return what runs a statement that has one value."""
+
+    async def work(connection: AsyncConnection) -> Any:
+        return await connection.scalar(text(statement))
+
+    return work
+
+
+def test_sqlite_is_durable(sqlite_db: SQLite) -> None:
+    assert run(sqlite_db, scalar('PRAGMA journal_mode')) == 'wal'
+    assert run(sqlite_db, scalar('PRAGMA synchronous')) == 2  # FULL
+
+
+def test_full_database(sqlite_db: SQLite) -> None:
+    async def fill(connection: AsyncConnection) -> None:
+        await connection.execute(text('CREATE TABLE t AS SELECT zeroblob(100000)'))
+
+    with pytest.raises(StorageFull):
+        run(sqlite_db, scalar('PRAGMA max_page_count = 1'), fill)
+    assert sqlite_db.execute("SELECT * FROM sqlite_master WHERE name = 't'") == []
+
+
+def test_sqlite_that_is_locked(
+    sqlite_db: SQLite, impatient: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, 'STATEMENT_SECONDS', 0.01)
+    index = DatabaseIndex(sqlite_db.url)
+
+    async def scenario() -> None:
+        with closing(sqlite3.connect(sqlite_db.path)) as other:
+            other.execute('BEGIN IMMEDIATE')
+            (result,) = await asyncio.gather(index.add(IMAGE), return_exceptions=True)
+            assert type(result) is DatabaseGone  # so it is known not to be there
+        await usable(index)
+        await index.add(IMAGE)
+        assert (await index.page(1)).images == [IMAGE]
+
+    within(index, scenario)

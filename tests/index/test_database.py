@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import uuid
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import pytest
+
+from asgilook.errors import ImageExists, StorageUnavailable
+from asgilook.index.database import DatabaseIndex
+from asgilook.models import Image
+
+from ..conftest import apart
+from ..databases import Database
+
+T = TypeVar('T')
+
+
+def make_image(number: int = 1) -> Image:
+    """Make an image: older ones have smaller numbers."""
+    modified_ns = 1_700_000_000_000_000_000 + number
+    return Image(str(uuid.UUID(int=number)), (512, 256), 2**33 + number, modified_ns)
+
+
+def within(db: Database, scenario: Callable[[DatabaseIndex], Awaitable[T]]) -> T:
+    """Run a scenario on an index, from its start to its stop."""
+
+    async def main() -> T:
+        index = DatabaseIndex(db.url)
+        await index.start()
+        try:
+            return await scenario(index)
+        finally:
+            await index.stop()
+
+    result: T = apart(asyncio.run, main())
+    return result
+
+
+def test_image_is_kept_exactly(db: Database) -> None:
+    image = make_image()
+
+    async def scenario(index: DatabaseIndex) -> None:
+        await index.add(image)
+        assert await index.get(image.image_id) == image
+        assert await index.is_current(image)
+        other = dataclasses.replace(image, modified_ns=image.modified_ns + 1)
+        assert not await index.is_current(other)
+
+    within(db, scenario)
+    ((image_id, *rest),) = db.execute('SELECT * FROM images')
+    assert uuid.UUID(str(image_id)) == uuid.UUID(image.image_id)
+    assert rest == [512, 256, image.length, image.modified_ns]
+
+
+def test_index_may_be_started_again(db: Database) -> None:
+    """On any event loop, as falcon's TestClient does it for each request."""
+    index = DatabaseIndex(db.url)
+    image = make_image()
+
+    async def main() -> Image | None:
+        await index.start()
+        if not (await index.page(1)).images:
+            await index.add(image)
+        found = await index.get(image.image_id)
+        await index.stop()
+        return found
+
+    assert [asyncio.run(main()) for _ in range(3)] == [image] * 3
+
+
+def test_state_of_a_page_tells_no_more_than_it_shows(db: Database) -> None:
+    async def scenario(index: DatabaseIndex) -> None:
+        for number in (1, 2, 3):
+            await index.add(make_image(number))
+        page = await index.page(1)
+        await index.remove(make_image(2).image_id)
+        assert await index.page(1) == page
+
+    within(db, scenario)
+
+
+def test_uuid_that_is_there_already(db: Database) -> None:
+    image = make_image()
+    other = dataclasses.replace(image, size=(1, 1))
+
+    async def scenario(index: DatabaseIndex) -> None:
+        await index.add(image)
+        with pytest.raises(ImageExists):
+            await index.add(other)
+        assert await index.get(image.image_id) == image
+        await index.add(image)
+        assert (await index.page(9)).images == [image]
+
+    within(db, scenario)
+
+
+def test_lookups_at_once_are_one_query(
+    db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = make_image()
+
+    async def scenario(index: DatabaseIndex) -> None:
+        await index.add(image)
+        run, calls = index._database.run, []
+
+        async def counted(work: object) -> object:
+            calls.append(work)
+            return await run(work)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(index._database, 'run', counted)
+        lookups = [index.is_current(image) for _ in range(50)]
+        assert await asyncio.gather(*lookups) == [True] * 50
+        assert len(calls) == 1
+
+    within(db, scenario)
+
+
+def test_table_that_is_gone(db: Database, caplog: pytest.LogCaptureFixture) -> None:
+    """The database says no: then nothing is answered from memory."""
+    image = make_image()
+
+    async def scenario(index: DatabaseIndex) -> None:
+        await index.add(image)
+        db.execute('DROP TABLE images')
+        requests: list[Awaitable[object]] = [
+            index.get(image.image_id),
+            index.page(1),
+            index.add(image),
+            index.remove(image.image_id),
+        ]
+        for request in requests:
+            (result,) = await asyncio.gather(request, return_exceptions=True)
+            assert type(result) is StorageUnavailable
+        assert not await index.is_usable()
+
+    within(db, scenario)
+    (record,) = caplog.records
+    assert 'refuses' in record.getMessage()
+    assert 'images' in record.getMessage()

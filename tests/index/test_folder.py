@@ -1,0 +1,583 @@
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import copy
+import errno
+import os
+import resource
+import shutil
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import inotify_simple
+import pytest
+from falcon.testing import TestClient
+
+from asgilook.app import create_app
+from asgilook.config import Config
+from asgilook.errors import InvalidRequest, StorageUnavailable
+from asgilook.index import watcher as folder_module
+from asgilook.index.folder import FolderIndex
+from asgilook.models import Image
+from asgilook.storage.atomic import TEMPORARY
+
+from .. import samples
+from ..conftest import Json, Upload, logged
+
+HOUR_NS = 3600 * 10**9
+
+
+def image_id(number: int) -> str:
+    return str(uuid.UUID(int=number))
+
+
+class Folder:
+    """A storage folder with its index; image N has the id N, and is from the Nth ns."""
+
+    def __init__(self, path: Path, *, watched: bool = False) -> None:
+        self.path = path
+        self.index = FolderIndex(str(path))
+        if watched:
+            asyncio.run(self.index.start())
+
+    def add(self, *numbers: int, content: bytes | None = None) -> None:
+        """Add images whose width is their number."""
+        for number in numbers:
+            file = self.path / image_id(number)
+            file.write_bytes(
+                content or samples.encode(_PLAIN.resize((number, 8)), 'JPEG')
+            )
+            os.utime(file, ns=(number, number))
+
+    def age(self) -> None:
+        """Let the last change be long ago."""
+        old = self.path.stat().st_mtime_ns - HOUR_NS
+        os.utime(self.path, ns=(old, old))
+
+    def list(self, limit: int = 99, after: int | None = None) -> list[int]:
+        """Return the numbers of a page's images, checked against their sizes."""
+        name = None if after is None else image_id(after)
+        images = asyncio.run(self.index.page(limit, name)).images
+        numbers = [uuid.UUID(image.image_id).int for image in images]
+        assert numbers == [image.size[0] for image in images]
+        return numbers
+
+    def get(self, number: int) -> Image | None:
+        return asyncio.run(self.index.get(image_id(number)))
+
+
+_PLAIN = samples.scene(8, 8)
+
+
+@pytest.fixture
+def scanned(tmp_path: Path) -> Folder:
+    """Return a folder whose index has only the folder's time to go by."""
+    return Folder(tmp_path)
+
+
+@pytest.fixture
+def watched(tmp_path: Path) -> Iterator[Folder]:
+    """Return a folder whose index hears of every change."""
+    folder = Folder(tmp_path, watched=True)
+    yield folder
+    asyncio.run(folder.index.stop())
+
+
+@pytest.fixture(params=['scanned', 'watched'])
+def folder(request: pytest.FixtureRequest) -> Any:
+    return request.getfixturevalue(request.param)
+
+
+@pytest.fixture
+def scans(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return a list that grows with every scan of a folder."""
+
+    def listdir(path: str) -> list[str]:
+        scans.append(path)
+        return original(path)
+
+    original = os.listdir
+    scans: list[str] = []
+    monkeypatch.setattr(os, 'listdir', listdir)
+    return scans
+
+
+# Image
+
+
+def test_image_reductions() -> None:
+    image = Image('', (1000, 700), 0, 0)
+    assert image.reductions(64) == [(500, 350), (250, 175), (125, 87)]
+    assert image.reductions(87)[-1] == (125, 87)
+    assert image.reductions(88)[-1] == (250, 175)
+    assert image.reductions(351) == []
+    assert Image('', (1, 1), 0, 0).reductions(1) == []
+    assert Image('', (3, 2), 0, 0).reductions(1) == [(1, 1)]
+
+
+# Look-ups
+
+
+def test_get_before_any_list(folder: Folder) -> None:
+    folder.add(3)
+    image = folder.get(3)
+    assert image
+    assert (image.size, image.modified_ns) == ((3, 8), 3)
+    assert image.length == (folder.path / image_id(3)).stat().st_size
+    assert folder.list() == [3]
+
+
+def test_get_of_what_is_missing(folder: Folder) -> None:
+    folder.add(3)
+    assert folder.get(4) is None
+    assert folder.list() == [3]
+
+
+def test_get_of_what_vanished(folder: Folder) -> None:
+    folder.add(3, 4)
+    assert folder.list() == [3, 4]
+    os.unlink(folder.path / image_id(3))
+    state = folder.index.state
+    assert folder.get(3) is None
+    assert folder.index.state != state
+    assert folder.list() == [4]
+
+
+def test_get_of_what_was_replaced(folder: Folder) -> None:
+    folder.add(3)
+    first = folder.get(3)
+    folder.add(3, content=samples.photo(30, 20))
+    second = folder.get(3)
+    assert first
+    assert second
+    assert (first.size, second.size) == ((3, 8), (30, 20))
+
+
+@pytest.mark.parametrize('content', [b'x', b'\xff\xd8\xff\xe0', samples.png(8, 8)])
+def test_get_of_what_is_no_image(folder: Folder, content: bytes) -> None:
+    folder.add(3, 5)
+    assert folder.list() == [3, 5]
+    folder.add(3, content=content)
+    assert folder.get(3) is None
+    assert folder.list() == [5]
+
+
+def test_get_of_a_folder(folder: Folder) -> None:
+    (folder.path / image_id(3)).mkdir()
+    assert folder.get(3) is None
+    assert folder.list() == []
+
+
+@contextlib.contextmanager
+def no_files_left() -> Iterator[None]:
+    """Let this process open no more files."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_file_that_cannot_be_opened_is_not_missing(folder: Folder) -> None:
+    folder.add(3, 4)
+
+    async def main() -> None:
+        await folder.index.get(image_id(4))
+        folder.add(4, content=samples.photo(30, 20))
+        with no_files_left():
+            for number in (3, 4):
+                with pytest.raises(StorageUnavailable):
+                    await folder.index.get(image_id(number))
+            with pytest.raises(StorageUnavailable):
+                await folder.index.page(9)
+        page = await folder.index.page(9)
+        assert len(page.images) == 2
+
+    asyncio.run(main())
+
+
+def test_file_that_cannot_be_opened_is_listed_later(folder: Folder) -> None:
+    async def main() -> None:
+        await folder.index.page(9)
+        folder.add(3)
+        with no_files_left(), pytest.raises(StorageUnavailable):
+            await folder.index.page(9)
+        page = await folder.index.page(9)
+        assert [image.size for image in page.images] == [(3, 8)]
+
+    asyncio.run(main())
+
+
+def test_file_that_cannot_be_opened_after_a_scan(
+    scanned: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scanned.add(3)
+    scanned.age()
+
+    def listdir(path: str) -> list[str]:
+        names = original(path)
+        exhausted.enter_context(no_files_left())
+        return names
+
+    original = os.listdir
+
+    async def main() -> None:
+        with pytest.raises(StorageUnavailable):
+            await scanned.index.page(9)
+
+    with contextlib.ExitStack() as exhausted, monkeypatch.context() as patch:
+        patch.setattr(os, 'listdir', listdir)
+        asyncio.run(main())
+    assert scanned.list() == [3]
+
+
+# Lists
+
+
+def test_list_is_in_order_of_age(folder: Folder) -> None:
+    folder.add(5, 3, 9, 1)
+    assert folder.list() == [1, 3, 5, 9]
+    folder.add(4)
+    assert folder.list() == [1, 3, 4, 5, 9]
+
+
+def test_list_of_equal_ages_is_in_order_of_id(folder: Folder) -> None:
+    folder.add(5, 3, 4)
+    for number in (3, 4, 5):
+        os.utime(folder.path / image_id(number), ns=(1, 1))
+    assert folder.list() == [3, 4, 5]
+    assert folder.list(1, after=3) == [4]
+
+
+def test_list_by_pages(folder: Folder) -> None:
+    folder.add(1, 2, 3, 4, 5)
+    assert folder.list(2) == [1, 2]
+    assert folder.list(2, after=2) == [3, 4]
+    assert folder.list(2, after=4) == [5]
+    assert folder.list(2, after=5) == []
+    assert asyncio.run(folder.index.page(5)).more is False
+    assert asyncio.run(folder.index.page(4)).more is True
+    with pytest.raises(InvalidRequest):
+        folder.list(2, after=6)
+
+
+def test_list_of_many(scanned: Folder, caplog: pytest.LogCaptureFixture) -> None:
+    content = samples.photo(8, 8)
+    first, count = 1, 2001
+    for number in range(first, count + 1):
+        (scanned.path / image_id(number)).write_bytes(content)
+    caplog.set_level('INFO')
+    page = asyncio.run(scanned.index.page(count))
+    assert (len(page.images), page.more) == (count, False)
+    assert logged(caplog) == [
+        'INFO read 2000 of 2001 images',
+        'INFO read 2001 of 2001 images',
+    ]
+
+
+def test_list_of_an_unchanged_folder_is_no_scan(
+    scanned: Folder, scans: list[str]
+) -> None:
+    scanned.add(3)
+    scanned.age()
+    for _ in range(3):
+        assert scanned.list() == [3]
+    assert len(scans) == 1
+
+
+class Clock:
+    """Stands for the module `time`."""
+
+    now = 0
+
+    def time_ns(self) -> int:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(folder_module, 'time', clock)
+    return clock
+
+
+def test_list_of_a_folder_of_this_tick_is_a_scan(
+    scanned: Folder, scans: list[str], clock: Clock
+) -> None:
+    """A change in the same tick of the clock leaves the folder's time as it was."""
+    stamp = scanned.path.stat().st_mtime_ns
+    clock.now = stamp + folder_module.TICK_NS
+    numbers = []
+    for number in (3, 4, 5):
+        scanned.add(number)
+        os.utime(scanned.path, ns=(stamp, stamp))
+        numbers.append(number)
+        assert scanned.list() == numbers
+    os.unlink(scanned.path / image_id(4))
+    os.utime(scanned.path, ns=(stamp, stamp))
+    assert scanned.list() == [3, 5]
+    assert len(scans) == 4
+    clock.now += 1
+    for _ in range(3):
+        assert scanned.list() == [3, 5]
+    assert len(scans) == 5
+
+
+def test_lists_at_a_time_share_a_scan(scanned: Folder, scans: list[str]) -> None:
+    scanned.add(3)
+    scanned.age()
+
+    async def main() -> None:
+        pages = await asyncio.gather(*(scanned.index.page(9) for _ in range(5)))
+        assert [len(page.images) for page in pages] == [1] * 5
+
+    asyncio.run(main())
+    assert len(scans) == 1
+
+
+def test_list_without_the_folder(folder: Folder) -> None:
+    folder.add(3)
+    assert folder.list() == [3]
+    away = folder.path.rename(folder.path.with_name('away'))
+    for _ in range(2):
+        with pytest.raises(StorageUnavailable):
+            folder.list()
+        with pytest.raises(StorageUnavailable):
+            folder.get(3)
+    away.rename(folder.path)
+    assert folder.list() == [3]
+    assert folder.get(3)
+
+
+# What inotify tells
+
+
+def test_watched_folder_is_scanned_once(watched: Folder, scans: list[str]) -> None:
+    for number in (3, 4, 5):
+        watched.add(number)
+        assert watched.list() == list(range(3, number + 1))
+    os.unlink(watched.path / image_id(4))
+    assert watched.list() == watched.list() == [3, 5]
+    assert scans == []
+
+
+def test_watched_folder_with_more_changes_than_can_be_kept(watched: Folder) -> None:
+    watched.add(3)
+    watched.list()
+    most = int(Path('/proc/sys/fs/inotify/max_queued_events').read_text())
+    path = watched.path / '.asgilook-x'
+    for number in range(most):
+        path.touch() if number % 2 else path.unlink(missing_ok=True)
+    watched.add(4, 5)
+    os.unlink(watched.path / image_id(3))
+    assert watched.list() == [4, 5]
+    watched.add(6)
+    assert watched.list() == [4, 5, 6]
+
+
+def test_watched_folder_that_is_made_anew(watched: Folder) -> None:
+    watched.add(3)
+    assert watched.list() == [3]
+    shutil.rmtree(watched.path)
+    for _ in range(2):
+        with pytest.raises(StorageUnavailable):
+            watched.list()
+    watched.path.mkdir()
+    for number in (4, 5):
+        watched.add(number)
+        assert watched.list() == list(range(4, number + 1))
+
+
+def test_watched_folder_that_was_exchanged(watched: Folder) -> None:
+    watched.add(3)
+    assert watched.list() == [3]
+    watched.path.rename(watched.path.with_name('away'))
+    watched.path.mkdir()
+    for number in (4, 5):
+        watched.add(number)
+        assert watched.list() == list(range(4, number + 1))
+
+
+def test_index_without_inotify(
+    scanned: Folder, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*args: Any, **kwargs: Any) -> None:
+        raise OSError(errno.EMFILE, 'Too many open files')
+
+    monkeypatch.setattr(inotify_simple, 'INotify', fail)
+    asyncio.run(scanned.index.start())
+    for number in (3, 4):
+        scanned.add(number)
+        assert scanned.list() == list(range(3, number + 1))
+    asyncio.run(scanned.index.stop())
+    (message,) = logged(caplog)
+    assert 'no inotify' in message
+
+
+def test_index_that_was_stopped(watched: Folder) -> None:
+    watched.add(3)
+    for number in (4, 5):
+        assert watched.list() == list(range(3, number))
+        asyncio.run(watched.index.stop())
+        watched.add(number)
+        assert watched.list() == list(range(3, number + 1))
+        asyncio.run(watched.index.start())
+
+
+# Files that are none of ours
+
+FOREIGN = {
+    '.DS_Store': b'x',
+    'README': b'text',
+    'photo.jpeg': samples.photo(8, 8),
+    f'{image_id(7)}.jpeg': samples.photo(8, 8),
+    '0A0B0C0D-0000-4000-8000-0123456789AB': samples.photo(8, 8),
+    image_id(7).replace('-', ''): samples.photo(8, 8),
+    image_id(8): b'',
+    image_id(9): b'garbage',
+    image_id(10): samples.photo(8, 8)[:30],
+    image_id(11): samples.png(8, 8),
+}
+
+
+def test_list_ignores_foreign_files(
+    scanned: Folder, caplog: pytest.LogCaptureFixture
+) -> None:
+    scanned.add(3)
+    (scanned.path / 'folder').mkdir()
+    (scanned.path / f'{TEMPORARY}x').touch()
+    for name, content in FOREIGN.items():
+        (scanned.path / name).write_bytes(content)
+    for number in (3, 4, 5):
+        scanned.add(number)
+        assert scanned.list() == list(range(3, number + 1))
+    (message,) = logged(caplog)
+    assert f'ignoring {len(FOREIGN) + 1} files' in message
+
+
+def test_list_warns_of_more_foreign_files(
+    scanned: Folder, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ('first', 'second'):
+        (scanned.path / name).touch()
+        assert scanned.list() == []
+    messages = logged(caplog)
+    assert [message.split()[-1] for message in messages] == ['first', 'second']
+
+
+# The state
+
+
+def test_state_is_that_of_the_set(folder: Folder) -> None:
+    states: dict[Any, int] = {}
+    for numbers in ((), (3,), (3, 4), (3, 4, 5)):
+        folder.add(*numbers)
+        folder.list()
+        states[numbers] = folder.index.state
+    assert len(set(states.values())) == 4
+    os.unlink(folder.path / image_id(5))
+    folder.list()
+    assert folder.index.state == states[3, 4]
+    other = Folder(folder.path)
+    other.get(4)
+    other.list()
+    assert other.index.state == folder.index.state
+
+
+def test_state_follows_a_replaced_image(folder: Folder) -> None:
+    folder.add(3)
+    folder.list()
+    state = folder.index.state
+    os.utime(folder.path / image_id(3), ns=(30, 30))
+    folder.get(3)
+    assert folder.index.state != state
+    os.utime(folder.path / image_id(3), ns=(3, 3))
+    folder.get(3)
+    assert folder.index.state == state
+
+
+def test_insert_and_discard_again(folder: Folder) -> None:
+    image = Image(image_id(3), (3, 8), 100, 3)
+    for _ in range(2):
+        folder.index.insert(image)
+    state = folder.index.state
+    folder.index.discard(image.image_id)
+    assert folder.index.state == 0
+    folder.index.discard(image.image_id)
+    folder.index.insert(image)
+    assert folder.index.state == state
+
+
+# Over HTTP: restarts, and two processes on one folder
+
+
+TOKEN = {'Authorization': 'Bearer s3cret'}
+
+
+@pytest.fixture
+def other(config: Config) -> TestClient:
+    """Return a client of another process on the folder of `client`."""
+    config = copy.copy(config)
+    config.api_token = 's3cret'
+    return TestClient(create_app(config))
+
+
+def test_restart_loses_nothing(
+    config: Config, client: TestClient, upload: Upload
+) -> None:
+    images = [upload(samples.photo(200 + n, 150)) for n in range(2)]
+    uris = [uri for image in images for uri in (image['image'], *image['thumbnails'])]
+    before = {uri: client.simulate_get(uri) for uri in ('/images', *uris)}
+    config.redis_host = None
+    restarted = TestClient(create_app(config))
+    for uri, expected in before.items():
+        result = restarted.simulate_get(uri)
+        assert result.content == expected.content
+        assert result.headers['etag'] == expected.headers['etag']
+    assert restarted.simulate_get('/images').json == images
+
+
+def test_processes_see_each_others_uploads(
+    client: TestClient, other: TestClient, photo: bytes
+) -> None:
+    images: list[Json] = []
+    for number in range(4):
+        writer, reader = (client, other) if number % 2 else (other, client)
+        images.append(writer.simulate_post('/images', body=photo, headers=TOKEN).json)
+        assert reader.simulate_get('/images').json == images
+        for uri in (images[-1]['image'], *images[-1]['thumbnails']):
+            assert reader.simulate_get(uri).status_code == 200
+
+
+def test_processes_see_each_others_deletes(
+    client: TestClient, other: TestClient, upload: Upload
+) -> None:
+    images = [upload() for _ in range(2)]
+    uris = [uri for image in images for uri in (image['image'], *image['thumbnails'])]
+    for uri in ('/images', *uris):
+        for process in (client, other):
+            assert process.simulate_get(uri).status_code == 200
+    while images:
+        gone = images.pop()
+        assert other.simulate_delete(gone['image'], headers=TOKEN).status_code == 204
+        for uri in (gone['image'], *gone['thumbnails']):
+            for headers in ({}, {'If-None-Match': '*'}):
+                result = client.simulate_get(uri, headers=headers)
+                assert result.status_code == 404
+        assert client.simulate_get('/images').json == images
+
+
+def test_processes_see_changes_of_one_tick(
+    config: Config, client: TestClient, other: TestClient, upload: Upload, clock: Clock
+) -> None:
+    images = [upload()]
+    stamp = os.stat(config.storage_path).st_mtime_ns
+    clock.now = stamp + folder_module.TICK_NS
+    for _ in range(3):
+        os.utime(config.storage_path, ns=(stamp, stamp))
+        assert other.simulate_get('/images').json == images
+        images.append(upload())

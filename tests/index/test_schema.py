@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from weakref import WeakSet
+
+import asyncpg
+import pytest
+from sqlalchemy.exc import DBAPIError
+
+from asgilook.config import ConfigError
+from asgilook.index import engine, schema
+from asgilook.index.database import DatabaseIndex
+
+from ..conftest import apart
+from ..databases import Database, PostgreSQL, SQLite
+
+START = """
+import asyncio, sys
+from asgilook.index.database import DatabaseIndex
+
+async def main():
+    index = DatabaseIndex(sys.argv[1])
+    print('ready', flush=True)
+    sys.stdin.readline()
+    await index.start()
+    print((await index.page(1)).images, await index.is_usable())
+    await index.stop()
+
+asyncio.run(main())
+"""
+
+
+def start(db: Database) -> None:
+    async def main() -> None:
+        index = DatabaseIndex(db.url)
+        await index.start()
+        await index.stop()
+
+    apart(asyncio.run, main())
+
+
+def test_tables_are_made_once(db: Database) -> None:
+    for _ in range(2):
+        start(db)
+        assert db.execute('SELECT version FROM asgilook_schema') == [(1,)]
+    assert db.execute('SELECT * FROM images') == []
+
+
+def test_id_is_a_uuid(postgresql_db: PostgreSQL) -> None:
+    start(postgresql_db)
+    columns = postgresql_db.execute(
+        'SELECT column_name, data_type FROM information_schema.columns '
+        "WHERE table_name = 'images' AND table_schema = current_schema() "
+        'ORDER BY ordinal_position'
+    )
+    assert columns == [
+        ('id', 'uuid'),
+        ('width', 'integer'),
+        ('height', 'integer'),
+        ('length', 'bigint'),
+        ('modified_ns', 'bigint'),
+    ]
+
+
+def test_pages_have_an_index(postgresql_db: PostgreSQL) -> None:
+    start(postgresql_db)
+    ((plan,),) = postgresql_db.execute(
+        'INSERT INTO images SELECT gen_random_uuid(), 1, 1, 1, n '
+        'FROM generate_series(1, 10000) AS n',
+        'ANALYZE images',
+        'EXPLAIN (FORMAT JSON) SELECT * FROM images '
+        "WHERE (modified_ns, id) > (5000, '00000000-0000-0000-0000-000000000000') "
+        'ORDER BY modified_ns, id LIMIT 10',
+    )
+    assert 'images_order' in plan
+    assert 'Sort' not in plan
+
+
+def test_other_version_stops_the_start(db: Database) -> None:
+    start(db)
+    db.execute(f'UPDATE asgilook_schema SET version = {schema.VERSION + 1}')
+    with pytest.raises(ConfigError, match=r'version 2 of the tables.* knows version 1'):
+        start(db)
+    assert db.execute('SELECT version FROM asgilook_schema') == [(2,)]
+
+
+def test_table_of_another_program_stops_the_start(db: Database) -> None:
+    db.execute('CREATE TABLE images (name text)', "INSERT INTO images VALUES ('x')")
+    with pytest.raises(ConfigError, match=r'images.* already exists'):
+        start(db)
+    assert db.execute('SELECT * FROM images') == [('x',)]
+    names = {
+        PostgreSQL: 'SELECT tablename FROM pg_tables '
+        'WHERE schemaname = current_schema()',
+        SQLite: "SELECT name FROM sqlite_master WHERE type = 'table'",
+    }
+    assert db.execute(names[type(db)]) == [('images',)]
+
+
+def test_lock_of_another_process_is_waited_for(
+    postgresql_db: PostgreSQL, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A start that gives up leaves the connection as one that the next can use."""
+    monkeypatch.setattr(engine, 'STATEMENT_SECONDS', 0.2)
+    lock = schema._BEGIN['postgresql'][1].replace('xact_', '')
+
+    async def main() -> None:
+        other = await asyncpg.connect(postgresql_db.url)
+        await other.execute(lock)
+        mine = engine.make_engine(postgresql_db.url, WeakSet())
+        async with mine.connect() as connection:
+            with pytest.raises(DBAPIError, match='timeout'):
+                await schema.prepare(connection)
+            await other.close()
+            await schema.prepare(connection)
+        await mine.dispose()
+
+    apart(asyncio.run, main())
+
+
+def test_processes_that_start_at_once(db: Database) -> None:
+    processes = [
+        subprocess.Popen(
+            [sys.executable, '-c', START, db.url],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(4)
+    ]
+    for process in processes:
+        assert process.stdout
+        assert process.stdout.readline() == 'ready\n'
+    for process in processes:
+        assert process.stdin
+        process.stdin.write('\n')
+        process.stdin.flush()
+    answers = [process.communicate(timeout=30)[0] for process in processes]
+    assert answers == ['[] True\n'] * 4
+    assert db.execute('SELECT version FROM asgilook_schema') == [(1,)]

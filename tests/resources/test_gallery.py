@@ -1,0 +1,717 @@
+"""The gallery in a real browser: Debian's Chromium, steered by Playwright."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from base64 import b64encode
+from collections.abc import Iterator
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+from falcon.testing import TestClient
+from PIL import Image
+from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
+
+from asgilook.resources import gallery
+
+from .. import samples
+from ..servers import HOST, RedisServer, Server, require, until
+
+TOKEN = 'the right one'
+BEARER = {'Authorization': f'Bearer {TOKEN}'}
+
+# What Chromium must not do on its own: talk to anybody but the service.
+OPTIONS = [
+    '--no-sandbox',
+    '--disable-gpu',
+    '--disable-background-networking',
+    '--no-first-run',
+    '--disable-component-update',
+    '--disable-sync',
+]
+
+# Set up before any script of the page: what shall never happen there.
+WATCH = """
+    window.violations = [];
+    addEventListener('securitypolicyviolation', (event) =>
+        violations.push(`${event.violatedDirective} ${event.blockedURI}`));
+    window.shifts = 0;
+    new PerformanceObserver((list) => {
+        for (const entry of list.getEntries()) {
+            shifts += entry.hadRecentInput ? 0 : entry.value;
+        }
+    }).observe({ type: 'layout-shift', buffered: true });
+"""
+
+WIDE = '1600 \N{MULTIPLICATION SIGN} 1000 pixels'
+NARROW = '700 \N{MULTIPLICATION SIGN} 500 pixels'
+
+EVIL = '<img src=x onerror=alert(1)>.txt'
+
+
+class Window:
+    """A page of the gallery, and what its console has said."""
+
+    def __init__(self, page: Page, url: str) -> None:
+        self.page = page
+        self.errors: list[str] = []
+        page.on('console', self._heard)
+        page.on('pageerror', lambda error: self.errors.append(str(error)))
+        page.add_init_script(WATCH)
+        page.goto(url)
+        expect(self.live).to_have_text('Live')
+
+    def _heard(self, message: Any) -> None:
+        # The browser itself writes every 4xx and 5xx into the console.
+        if message.type in ('error', 'warning') and 'status of' not in message.text:
+            self.errors.append(message.text)
+
+    @property
+    def live(self) -> Locator:
+        return self.page.locator('#live-text')
+
+    @property
+    def cards(self) -> Locator:
+        return self.page.locator('.card')
+
+    @property
+    def uploads(self) -> Locator:
+        return self.page.locator('#uploads-list li')
+
+    @property
+    def viewer(self) -> Locator:
+        return self.page.get_by_role('dialog').filter(has=self.page.locator('#stage'))
+
+    def button(self, name: str | re.Pattern[str]) -> Locator:
+        return self.page.get_by_role('button', name=name, exact=True)
+
+    def said(self, text: str | re.Pattern[str]) -> None:
+        expect(self.page.locator('.toast').filter(has_text=text).first).to_be_attached()
+
+    def choose(self, *files: Path) -> None:
+        self.page.locator('#files').set_input_files(files)
+
+    def enter_token(self, value: str) -> None:
+        self.page.get_by_label('Token of the service').fill(value)
+        self.button('Use').click()
+
+    def shown(self) -> list[str]:
+        """Return the URLs of the pictures in the grid, in order."""
+        links = self.page.locator('.card a').all()
+        return [str(link.get_attribute('href')) for link in links]
+
+    def check(self) -> None:
+        """Look at what must never have happened."""
+        assert self.errors == []
+        assert self.page.evaluate('violations') == []
+
+
+class Windows:
+    """Opens windows of a browser, each with its own session."""
+
+    def __init__(self, browser: Browser, server: Server) -> None:
+        self._browser = browser
+        self._url = f'http://{HOST}:{server.port}/'
+        self.opened: list[Window] = []
+
+    def __call__(
+        self, width: int = 1280, height: int = 860, density: float = 1, **options: Any
+    ) -> Window:
+        context = self._browser.new_context(
+            viewport={'width': width, 'height': height},
+            device_scale_factor=density,
+            permissions=['clipboard-read', 'clipboard-write'],
+            **options,
+        )
+        context.set_default_timeout(10_000)
+        self.opened.append(Window(context.new_page(), self._url))
+        return self.opened[-1]
+
+    def close(self) -> None:
+        """Close all windows, and check each."""
+        for window in self.opened:
+            window.check()
+            window.page.context.close()
+
+
+@pytest.fixture(scope='module')
+def browser() -> Iterator[Browser]:
+    chromium = require('chromium')
+    with sync_playwright() as playwright:
+        options: Any = {'executable_path': chromium, 'args': OPTIONS}
+        with contextlib.closing(playwright.chromium.launch(**options)) as browser:
+            yield browser
+
+
+@pytest.fixture
+def settings() -> dict[str, Any]:
+    return {}
+
+
+@pytest.fixture
+def server(tmp_path: Path, settings: dict[str, Any]) -> Iterator[Server]:
+    with Server(tmp_path, **settings) as server:
+        yield server
+
+
+@pytest.fixture
+def windows(browser: Browser, server: Server) -> Iterator[Windows]:
+    windows = Windows(browser, server)
+    yield windows
+    windows.close()
+
+
+@pytest.fixture
+def window(windows: Windows) -> Window:
+    return windows()
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> list[Path]:
+    """Return files of three photos: wide, high, and square."""
+    paths = []
+    for number, size in enumerate([(1600, 1000), (800, 1200), (900, 900)]):
+        path = tmp_path / f'photo {number}.jpg'
+        path.write_bytes(samples.photo(*size, number))
+        paths.append(path)
+    return paths
+
+
+protected = pytest.mark.parametrize('settings', [{'api_token': TOKEN}], ids=['token'])
+
+
+# -- Without a browser ------------------------------------------------------------
+
+
+@pytest.mark.parametrize(('path', 'name', 'media_type'), gallery.FILES)
+def test_files(client: TestClient, path: str, name: str, media_type: str) -> None:
+    result = client.simulate_get(path)
+    assert result.status_code == 200
+    assert result.content == (gallery.STATIC / name).read_bytes()
+    assert result.headers['content-type'] == media_type
+    assert result.headers['cache-control'] == 'no-cache'
+    assert result.headers['x-content-type-options'] == 'nosniff'
+    assert result.headers['content-security-policy'].startswith("default-src 'none'; ")
+    assert 'unsafe' not in result.headers['content-security-policy']
+    etag = result.headers['etag']
+    again = client.simulate_get(path, headers={'If-None-Match': etag})
+    assert again.status_code == 304
+    head = client.simulate_head(path)
+    assert head.headers['content-length'] == str(len(result.content))
+    assert head.headers['etag'] == etag
+
+
+def test_all_files_are_served() -> None:
+    assert {path.name for path in gallery.STATIC.iterdir()} == {
+        name for _, name, _ in gallery.FILES
+    }
+
+
+def test_page_has_no_code_and_no_foreign_host() -> None:
+    page = (gallery.STATIC / 'index.html').read_text()
+    assert not re.search(r'\son\w+=|\sstyle=|<style|<script>|javascript:', page)
+    assert not re.search(r'(?:src|href)="(?:https?:)?//', page)
+    script = (gallery.STATIC / 'gallery.js').read_text()
+    assert not re.search(
+        r'innerHTML|outerHTML|insertAdjacent|eval|document\.write', script
+    )
+
+
+# -- Uploads ----------------------------------------------------------------------
+
+
+def test_choose_three_files(
+    window: Window, windows: Windows, server: Server, pictures: list[Path]
+) -> None:
+    other = windows()
+    expect(window.page.locator('#note')).to_contain_text('No pictures yet')
+    window.choose(*pictures)
+    expect(window.cards).to_have_count(3)
+    window.said('uploaded')
+    expect(window.page.locator('#count')).to_have_text('3')
+    expect(other.cards).to_have_count(3)
+    assert set(other.shown()) == {image['image'] for image in server.images()}
+    expect(window.page.locator('#uploads')).to_be_hidden()
+    expect(window.page.locator('.card img.there')).to_have_count(3)
+
+
+def drop(window: Window, *files: Path) -> None:
+    """Drop files as a file manager does, on a picture of the page."""
+    window.page.evaluate(
+        """(files) => {
+            const data = new DataTransfer();
+            for (const [name, text] of files) {
+                const bytes = Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
+                data.items.add(new File([bytes], name));
+            }
+            const curtain = document.querySelector('#curtain');
+            window.curtain = false;
+            for (const type of ['dragenter', 'dragover', 'drop']) {
+                const init = { dataTransfer: data, bubbles: true, cancelable: true };
+                document.querySelector('main').dispatchEvent(new DragEvent(type, init));
+                window.curtain ||= !curtain.hidden;
+            }
+        }""",
+        [[file.name, b64encode(file.read_bytes()).decode()] for file in files],
+    )
+
+
+def test_drop_three_files(window: Window, pictures: list[Path]) -> None:
+    drop(window, *pictures)
+    expect(window.cards).to_have_count(3)
+    assert window.page.evaluate('curtain')
+    expect(window.page.locator('#curtain')).to_be_hidden()
+
+
+def test_progress_of_each_file(window: Window, tmp_path: Path) -> None:
+    paths = []
+    for number in range(4):
+        path = tmp_path / f'large {number}.jpg'
+        path.write_bytes(samples.photo(1200, 800, number) + bytes(2_000_000))
+        paths.append(path)
+    network = window.page.context.new_cdp_session(window.page)
+    network.send('Network.enable')
+    network.send(
+        'Network.emulateNetworkConditions',
+        {
+            'offline': False,
+            'latency': 0,
+            'downloadThroughput': -1,
+            'uploadThroughput': 1_000_000,
+        },
+    )
+    window.page.evaluate(
+        """() => {
+            window.seen = {};
+            const look = () => {
+                for (const bar of document.querySelectorAll('progress')) {
+                    (seen[bar.ariaLabel] ??= []).push(bar.value);
+                }
+                requestAnimationFrame(look);
+            };
+            look();
+        }"""
+    )
+    window.choose(*paths)
+    expect(window.page.locator('#uploads-title')).to_have_text('Uploading 1 of 4')
+    expect(window.page.locator('[data-state=sending]')).to_have_count(3)
+    expect(window.uploads.last).to_contain_text('Waiting')
+    expect(window.cards).to_have_count(4, timeout=60_000)
+    seen = window.page.evaluate('seen')
+    assert sorted(seen) == [path.name for path in paths]
+    for values in seen.values():
+        assert values == sorted(values)
+        assert len({value for value in values if 0 < value < 1}) >= 3
+
+
+def test_refused_file_is_explained(
+    window: Window, server: Server, tmp_path: Path, pictures: list[Path]
+) -> None:
+    evil = tmp_path / EVIL
+    evil.write_text('no image')
+    empty = tmp_path / 'empty.png'
+    empty.write_bytes(b'')
+    window.choose(evil, empty, pictures[0])
+    expect(window.cards).to_have_count(1)
+    expect(window.page.locator('#uploads-title')).to_have_text('2 not uploaded')
+    item = window.uploads.filter(has_text=EVIL)
+    expect(item).to_contain_text(
+        'The file is not a JPEG, PNG, GIF, WebP, AVIF, BMP or TIFF image.'
+    )
+    window.said(f'{EVIL}: The file is not a JPEG')
+    expect(window.uploads.filter(has_text='empty.png')).to_contain_text('empty')
+    empty.write_bytes(samples.png(300, 200))
+    window.button('Clear').click()
+    expect(window.page.locator('#uploads')).to_be_hidden()
+
+
+@pytest.mark.parametrize('settings', [{'max_upload_size': 50_000}])
+def test_too_large_file_is_explained(window: Window, pictures: list[Path]) -> None:
+    window.choose(pictures[0])
+    expect(window.uploads).to_contain_text('50000 bytes at most')
+
+
+def test_busy_service_is_asked_again(window: Window, pictures: list[Path]) -> None:
+    answers = [503, 503]
+
+    def answer(route: Any) -> None:
+        if route.request.method == 'POST' and answers:
+            headers = {'Retry-After': '1', 'Content-Type': 'application/problem+json'}
+            route.fulfill(status=answers.pop(), headers=headers, body='{}')
+        else:
+            route.continue_()
+
+    window.page.route('**/images', answer)
+    window.choose(pictures[0])
+    expect(window.uploads).to_contain_text('The service is busy: again in 1 s')
+    expect(window.cards).to_have_count(1)
+    assert answers == []
+
+
+def test_cancel_and_try_again(window: Window, pictures: list[Path]) -> None:
+    window.page.route('**/images', lambda route: None)
+    window.choose(pictures[0])
+    window.button('Cancel: photo 0.jpg').click()
+    expect(window.uploads).to_contain_text('Cancelled')
+    window.page.unroute('**/images')
+    window.button('Try again: photo 0.jpg').click()
+    expect(window.cards).to_have_count(1)
+
+
+def test_service_that_is_gone_is_explained(
+    windows: Windows, server: Server, pictures: list[Path]
+) -> None:
+    window = windows()
+    server.kill()
+    expect(window.live).to_have_text('Reconnecting…')
+    window.choose(pictures[0])
+    expect(window.uploads).to_contain_text('be reached.')
+    # Chromium itself reports what it could not load.
+    window.errors = [text for text in window.errors if 'net::ERR_' not in text]
+
+
+# -- The grid ---------------------------------------------------------------------
+
+
+def loaded_width(card: Locator) -> tuple[int, float]:
+    """Return the width of the file that is shown, and that of its place."""
+    image = card.locator('img.there')
+    image.wait_for()
+    width, place = image.evaluate(
+        """async (image) => {
+            const file = new Image();
+            file.src = image.currentSrc;
+            await file.decode();
+            return [file.naturalWidth, image.clientWidth];
+        }"""
+    )
+    return int(width), float(place)
+
+
+@pytest.mark.parametrize('density', [1, 2])
+@pytest.mark.parametrize('width', [390, 1280])
+def test_browser_loads_the_right_thumbnail(
+    windows: Windows, server: Server, width: int, density: int
+) -> None:
+    image = server.upload(samples.photo(4000, 2500))
+    window = windows(width, density=density)
+    loaded, place = loaded_width(window.cards)
+    widths = [int(re.split('[/x]', uri)[3]) for uri in image['thumbnails']]
+    assert loaded in widths
+    # The next larger one; where two are near, Chromium may take the smaller.
+    needed = place * density
+    assert loaded == min(w for w in widths if w >= needed)
+    assert loaded < 4000
+
+
+def test_nothing_jumps_while_images_load(windows: Windows, server: Server) -> None:
+    for number in range(12):
+        server.upload(samples.photo(400 + 40 * number, 300, number))
+    window = windows(reduced_motion='reduce')
+    expect(window.page.locator('.card img.there')).to_have_count(12)
+    heights = window.page.evaluate('shifts')
+    assert heights < 0.05
+
+
+def test_image_without_thumbnails(windows: Windows, server: Server) -> None:
+    image = server.upload(samples.photo(100, 60))
+    assert image['thumbnails'] == []
+    window = windows()
+    picture = window.cards.locator('img')
+    assert picture.get_attribute('src') == image['image']
+    assert picture.get_attribute('srcset') is None
+    assert picture.get_attribute('width') == '100'
+    assert str(picture.get_attribute('alt')).startswith(
+        'Picture of 100 \N{MULTIPLICATION SIGN} 60 pixels'
+    )
+    assert loaded_width(window.cards)[0] == 100
+
+
+@pytest.mark.parametrize('settings', [{'page_size': 7}])
+def test_all_pages_newest_first(windows: Windows, server: Server) -> None:
+    small = samples.photo(80, 60)
+    uris = [server.upload(small)['image'] for _ in range(150)]
+    window = windows(width=800, height=500)
+    expect(window.page.locator('#count')).to_have_text('150')
+    expect(window.cards).to_have_count(60)
+    assert window.shown() == uris[:-61:-1]
+    added = server.upload(small)['image']
+    expect(window.cards).to_have_count(61)
+    assert window.shown()[0] == added
+
+    def scrolled() -> bool:
+        window.page.mouse.wheel(0, 5000)
+        return window.cards.count() == 151
+
+    until(scrolled)
+    assert window.shown() == [added, *reversed(uris)]
+
+
+def test_other_windows_on_other_workers(
+    browser: Browser, tmp_path: Path, pictures: list[Path]
+) -> None:
+    with (
+        RedisServer(tmp_path) as redis,
+        Server(
+            tmp_path, '--workers', '2', redis_host=redis.url, api_token=TOKEN
+        ) as server,
+    ):
+        windows = Windows(browser, server)
+        for _ in range(4):
+            windows()
+        image = server.upload(pictures[0].read_bytes(), **BEARER)
+        for window in windows.opened:
+            expect(window.cards).to_have_count(1, timeout=2000)
+        server.ask('DELETE', image['image'], **BEARER)
+        for window in windows.opened:
+            expect(window.cards).to_have_count(0, timeout=2000)
+        windows.close()
+
+
+def test_reload_after_a_restart(
+    browser: Browser, tmp_path: Path, pictures: list[Path]
+) -> None:
+    with Server(tmp_path) as server:
+        windows, port = Windows(browser, server), server.port
+        window = windows()
+        server.upload(pictures[0].read_bytes())
+        expect(window.cards).to_have_count(1)
+        window.page.context.set_offline(True)
+    with Server(tmp_path, '--port', str(port)) as server:
+        server.upload(pictures[1].read_bytes())
+        window.page.context.set_offline(False)
+        expect(window.cards).to_have_count(2, timeout=20_000)
+        expect(window.live).to_have_text('Live', timeout=20_000)
+        window.errors = [text for text in window.errors if 'net::ERR_' not in text]
+        windows.close()
+
+
+# -- The full view ----------------------------------------------------------------
+
+
+def test_full_view_and_copies(windows: Windows, server: Server) -> None:
+    older = server.upload(samples.photo(700, 500))
+    image = server.upload(samples.photo(1600, 1000, 1))
+    window = windows()
+    window.page.locator('.card a').first.click()
+    expect(window.viewer.get_by_role('heading')).to_have_text(WIDE)
+    full = window.viewer.locator('#stage img')
+    until(lambda: full.evaluate('image => image.complete && image.naturalWidth > 0'))
+    expect(window.button('Delete')).to_have_count(0)
+    clipboard = 'navigator.clipboard.readText()'
+    origin = f'http://{HOST}:{server.port}'
+    window.button('Copy link').click()
+    window.said('Link copied.')
+    assert window.page.evaluate(clipboard) == origin + image['image']
+    window.button('Copy HTML').click()
+    window.said('HTML copied.')
+    html = window.page.evaluate(clipboard)
+    found = window.page.evaluate(
+        """(html) => {
+            const page = new DOMParser().parseFromString(html, 'text/html');
+            const image = page.querySelector('img');
+            return [image.src, image.srcset, image.width, image.height];
+        }""",
+        html,
+    )
+    src, srcset, width, height = found
+    assert (width, height) == (1600, 1000)
+    assert src == f'{origin}{image["thumbnails"][0]}'
+    candidates = [part.split() for part in srcset.split(',')]
+    assert [uri.removeprefix(origin) for uri, _ in candidates] == [
+        *reversed(image['thumbnails']),
+        image['image'],
+    ]
+    assert [width for _, width in candidates] == [
+        '100w',
+        '200w',
+        '400w',
+        '800w',
+        '1600w',
+    ][-len(candidates) :]
+    window.page.keyboard.press('ArrowRight')
+    expect(window.viewer.get_by_role('heading')).to_have_text(NARROW)
+    expect(window.page.locator('#next')).to_be_disabled()
+    original = window.viewer.get_by_role('link', name='Original')
+    assert original.get_attribute('href') == older['image']
+
+
+def test_copy_without_the_clipboard_api(windows: Windows, server: Server) -> None:
+    image = server.upload(samples.photo(300, 200))
+    window = windows()
+    window.page.evaluate('delete Navigator.prototype.clipboard')
+    window.page.locator('.card a').click()
+    window.button('Copy link').click()
+    window.said('Link copied.')
+    other = windows()
+    other.page.bring_to_front()
+    pasted = other.page.evaluate('navigator.clipboard.readText()')
+    assert pasted.endswith(image['image'])
+
+
+# -- With a token -----------------------------------------------------------------
+
+
+@protected
+def test_upload_and_delete_with_a_token(
+    window: Window, windows: Windows, server: Server, pictures: list[Path]
+) -> None:
+    other = windows()
+    window.choose(*pictures[:2])
+    expect(window.uploads.first).to_contain_text('This needs the token of the service.')
+    expect(window.uploads.last).to_contain_text('This needs the token of the service.')
+    window.button('Enter token: photo 0.jpg').click()
+    window.enter_token('a wrong one')
+    expect(window.uploads.first).to_contain_text('This needs the token of the service.')
+    expect(window.button('Enter token: photo 0.jpg')).to_be_visible()
+    window.button('Enter token: photo 0.jpg').click()
+    window.enter_token(TOKEN)
+    expect(window.cards).to_have_count(2)
+    expect(other.cards).to_have_count(2)
+
+    other.page.locator('.card a').first.click()
+    expect(other.page.locator('#delete')).to_be_hidden()
+    _, second = window.shown()
+    window.page.locator('.card a').first.click()
+    window.button('Delete').click()
+    expect(window.cards).to_have_count(2)
+    window.button('Delete for good?').click()
+    window.said('The picture is deleted.')
+    expect(window.cards).to_have_count(1)
+    # The one who looks at it is shown the next.
+    expect(other.cards).to_have_count(1)
+    expect(other.page.locator('#original')).to_have_attribute('href', second)
+    assert [image['image'] for image in server.images()] == [second]
+    assert window.page.evaluate('JSON.stringify(localStorage)') == '{}'
+    window.page.reload()
+    window.page.locator('.card a').first.click()
+    expect(window.button('Delete')).to_be_visible()
+    window.page.keyboard.press('Escape')
+    window.button('Token set').click()
+    window.button('Forget').click()
+    expect(window.button('Token')).to_be_visible()
+
+
+@protected
+def test_wrong_token_for_a_deletion(
+    window: Window, server: Server, pictures: list[Path]
+) -> None:
+    server.upload(pictures[0].read_bytes(), **BEARER)
+    window.button('Token').click()
+    window.enter_token('')
+    window.said('Enter the token first.')
+    window.enter_token('a wrong one')
+    window.page.locator('.card a').click()
+    window.button('Delete').click()
+    window.button('Delete for good?').click()
+    expect(window.page.locator('#token-why')).to_contain_text('is not right')
+    window.enter_token(TOKEN)
+    window.button('Delete').click()
+    window.button('Delete for good?').click()
+    expect(window.cards).to_have_count(0)
+    expect(window.viewer).to_have_count(0)
+
+
+def test_service_without_a_token_does_not_delete(
+    window: Window, server: Server, pictures: list[Path]
+) -> None:
+    server.upload(pictures[0].read_bytes())
+    window.button('Token').click()
+    window.enter_token('any')
+    window.page.locator('.card a').click()
+    window.button('Delete').click()
+    window.button('Delete for good?').click()
+    window.said('Deleting needs api_token to be set.')
+    expect(window.cards).to_have_count(1)
+
+
+# -- Without a mouse, and in any size and light -----------------------------------
+
+
+@protected
+def test_keyboard_only(window: Window, server: Server, pictures: list[Path]) -> None:
+    page, press = window.page, window.page.keyboard.press
+    # From now on, as Chromium may be slower to hear of it than to get the key.
+    page.on('filechooser', lambda chooser: None)
+    for path in pictures:
+        server.upload(path.read_bytes(), **BEARER)
+    expect(window.cards).to_have_count(3)
+
+    def focused() -> str:
+        return str(
+            page.evaluate(
+                """() => {
+                    const element = document.activeElement;
+                    const label = element.id === 'files' && element.nextElementSibling;
+                    const { outlineStyle } = getComputedStyle(label || element);
+                    const name = element.id || element.href;
+                    return outlineStyle === 'none' ? 'focus is not visible' : name;
+                }"""
+            )
+        )
+
+    press('Tab')
+    assert focused().endswith('#grid')
+    press('Tab')
+    assert focused() == 'token-open'
+    press('Enter')
+    page.keyboard.type(TOKEN)
+    press('Enter')
+    expect(window.button('Token set')).to_be_focused()
+    press('Tab')
+    assert focused() == 'files'
+    with page.expect_file_chooser() as chooser:
+        press('Enter')
+    chooser.value.set_files(pictures[0])
+    expect(window.cards).to_have_count(4)
+    expect(window.page.locator('#uploads')).to_be_hidden()
+    press('Tab')
+    first = page.locator('.card a').first
+    expect(first).to_be_focused()
+    assert focused() != 'focus is not visible'
+    press('Enter')
+    expect(window.viewer).to_be_visible()
+    press('ArrowRight')
+    press('ArrowRight')
+    press('ArrowLeft')
+    expect(page.locator('#original')).to_have_attribute('href', window.shown()[1])
+    second = window.shown()[1]
+    while focused() != 'delete':
+        press('Tab')
+    press('Enter')
+    press('Enter')
+    expect(window.cards).to_have_count(3)
+    assert second not in window.shown()
+    press('Escape')
+    expect(window.viewer).to_have_count(0)
+    assert page.evaluate('document.activeElement.closest(".card") !== null')
+
+
+@pytest.mark.parametrize('scheme', ['light', 'dark'])
+@pytest.mark.parametrize(('width', 'height'), [(320, 640), (390, 844), (1280, 860)])
+def test_sizes_and_schemes(
+    windows: Windows, server: Server, width: int, height: int, scheme: str
+) -> None:
+    for number, size in enumerate([(640, 400), (400, 640), (2000, 200), (40, 30)]):
+        server.upload(samples.photo(*size, number))
+    window = windows(width, height, color_scheme=scheme, reduced_motion='reduce')
+    expect(window.page.locator('.card img.there')).to_have_count(4)
+    root = window.page.evaluate('document.documentElement.scrollWidth')
+    assert root <= width
+    screen = Image.open(BytesIO(window.page.screenshot())).convert('L')
+    corner = screen.crop((2, height - 4, 3, height - 3)).tobytes()
+    assert (corner[0] > 200) == (scheme == 'light')
+    for link in window.page.locator('.card a').all():
+        box = link.bounding_box()
+        assert box is not None
+        assert box['width'] >= 44
+        assert box['height'] >= 44
+    window.page.locator('.card a').first.click()
+    for button in window.viewer.get_by_role('button').all():
+        box = button.bounding_box()
+        assert box is not None
+        assert 0 <= box['x'] <= box['x'] + box['width'] <= width
+        assert 0 <= box['y'] <= box['y'] + box['height'] <= height

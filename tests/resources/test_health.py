@@ -1,0 +1,219 @@
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import aioredis
+import pytest
+from falcon.asgi import App
+from falcon.testing import ASGIConductor, Result, TestClient
+
+from asgilook.app import create_app
+from asgilook.config import Config
+from asgilook.errors import ImageDamaged
+from asgilook.imaging import transform
+from asgilook.resources.health import Health, State
+from asgilook.web.lifespan import Draining
+
+from ..conftest import no_redis, problem, serve
+
+READY, LIVE = '/healthz/ready', '/healthz/live'
+
+
+async def refuse(address: Any) -> Any:
+    """Stand for `create_redis_pool` where Redis is down."""
+    raise ConnectionRefusedError
+
+
+def test_live(client: TestClient) -> None:
+    answer = client.simulate_get(LIVE)
+    assert (answer.status_code, answer.json) == (200, {'state': 'live'})
+    assert answer.headers['Cache-Control'] == 'no-store'
+    assert 'X-ASGILook-Cache' not in answer.headers
+
+
+def test_ready(client: TestClient) -> None:
+    answer = client.simulate_get(READY)
+    assert answer.status_code == 200
+    assert answer.json == {'state': 'ready', 'storage': 'up', 'redis': 'up'}
+    assert answer.headers['Cache-Control'] == 'no-store'
+    assert 'X-ASGILook-Cache' not in answer.headers
+
+
+@pytest.mark.parametrize('path', [LIVE, READY])
+def test_head_has_the_headers_of_get(client: TestClient, path: str) -> None:
+    got, head = client.simulate_get(path), client.simulate_head(path)
+    assert (head.status_code, head.content) == (200, b'')
+    assert head.headers == got.headers
+
+
+@pytest.mark.parametrize(('connect', 'state'), [(no_redis, 'none'), (refuse, 'down')])
+def test_ready_without_redis(
+    config: Config, connect: Callable[[Any], Awaitable[Any]], state: str
+) -> None:
+    config.create_redis_pool = connect
+    answer = TestClient(create_app(config)).simulate_get(READY)
+    assert answer.status_code == 200
+    assert answer.json == {'state': 'ready', 'storage': 'up', 'redis': state}
+
+
+def test_redis_that_refuses_is_down(config: Config) -> None:
+    class Connections:
+        async def clear(self) -> None:
+            """Close nothing."""
+
+    class Refusing:
+        connection = Connections()
+
+        async def ping(self) -> None:
+            raise aioredis.ReplyError('NOAUTH Authentication required.')
+
+    async def connect(address: Any) -> Refusing:
+        return Refusing()
+
+    config.create_redis_pool = connect
+    answer = TestClient(create_app(config)).simulate_get(READY)
+    assert (answer.status_code, answer.json['redis']) == (200, 'down')
+
+
+def test_storage_that_is_gone_and_comes_back(config: Config) -> None:
+    folder, elsewhere = config.storage_path, f'{config.storage_path}.away'
+
+    async def scenario(conductor: ASGIConductor) -> None:
+        os.rename(folder, elsewhere)
+        answer = await conductor.simulate_get(READY)
+        assert problem(answer, 503) == "The storage can't be used now."
+        expected = {'state': 'unready', 'storage': 'down', 'redis': 'up'}
+        assert answer.json.items() >= expected.items()
+        assert answer.headers['Retry-After'] == '1'
+        head = await conductor.simulate_head(READY)
+        assert (head.status_code, head.content) == (503, b'')
+        assert (await conductor.simulate_get(LIVE)).status_code == 200
+
+        os.rename(elsewhere, folder)
+        assert (await conductor.simulate_get(READY)).status_code == 200
+
+    serve(create_app(config), scenario)
+
+
+def probe(health: Health) -> tuple[Result, float]:
+    """Ask for readiness, without the rest of the app; return also how long it took."""
+    app: App[Any, Any] = App()
+    app.add_route(READY, health, suffix='ready')
+    start = time.monotonic()
+    return TestClient(app).simulate_get(READY), time.monotonic() - start
+
+
+def is_usable() -> bool:
+    """Stand for a storage."""
+    return True
+
+
+async def is_none() -> State:
+    """Stand for no database."""
+    return 'none'
+
+
+async def is_up() -> State:
+    """Stand for a Redis, or a database."""
+    return 'up'
+
+
+async def is_down() -> State:
+    """Stand for a database that refuses."""
+    return 'down'
+
+
+async def hang() -> State:
+    """Stand for a part that doesn't answer."""
+    return await asyncio.sleep(30, 'up')
+
+
+def test_draining() -> None:
+    draining = Draining()
+    health = Health(is_usable, is_none, is_up, draining)
+    assert probe(health)[0].status_code == 200
+    asyncio.run(draining.process_shutdown({}, {}))
+    answer, _ = probe(health)
+    assert problem(answer, 503) == 'The service is stopping.'
+    expected = {'state': 'draining', 'storage': 'up', 'redis': 'up'}
+    assert answer.json.items() >= expected.items()
+
+
+def test_disk_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One thread waits for it, however often one asks; and it may come back."""
+    over, began = threading.Event(), []
+
+    def wait() -> bool:
+        began.append(True)
+        return over.wait(30)
+
+    monkeypatch.setattr('asgilook.resources.health.PATIENCE', 0.1)
+    health = Health(wait, is_none, is_up, Draining())
+    for _ in range(3):
+        answer, seconds = probe(health)
+        assert (answer.status_code, answer.json['storage']) == (503, 'down')
+        assert seconds < 5
+    assert began == [True]
+    over.set()
+    monkeypatch.setattr('asgilook.resources.health.PATIENCE', 10)
+    assert probe(health)[0].status_code == 200
+    assert began == [True] * 2
+
+
+def test_database_that_is_up() -> None:
+    answer, _ = probe(Health(is_usable, is_up, is_up, Draining()))
+    parts = {'storage': 'up', 'database': 'up', 'redis': 'up'}
+    assert answer.json == {'state': 'ready', **parts}
+
+
+@pytest.mark.parametrize('database', [is_down, hang])
+def test_database_that_is_down(
+    monkeypatch: pytest.MonkeyPatch, database: Callable[[], Awaitable[State]]
+) -> None:
+    monkeypatch.setattr('asgilook.resources.health.PATIENCE', 0.1)
+    answer, seconds = probe(Health(is_usable, database, is_up, Draining()))
+    assert problem(answer, 503) == "The database can't be used now."
+    parts = {'storage': 'up', 'database': 'down', 'redis': 'up'}
+    assert answer.json.items() >= {'state': 'unready', **parts}.items()
+    assert seconds < 5
+
+
+def test_redis_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr('asgilook.resources.health.PATIENCE', 0.1)
+    answer, seconds = probe(Health(is_usable, is_none, hang, Draining()))
+    assert answer.status_code == 200
+    assert answer.json == {'state': 'ready', 'storage': 'up', 'redis': 'down'}
+    assert seconds < 5
+
+
+def test_health_does_not_wait_behind_uploads(
+    config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config.threads, config.queue_size = 1, 1
+    begun, over = threading.Event(), threading.Event()
+
+    def convert(*args: Any, **kwargs: Any) -> Any:
+        begun.set()
+        over.wait(30)
+        raise ImageDamaged
+
+    monkeypatch.setattr(transform, 'to_jpeg', convert)
+
+    async def scenario(conductor: ASGIConductor) -> None:
+        uploads = [
+            asyncio.create_task(conductor.simulate_post('/images', body=b'x'))
+            for _ in range(2)
+        ]
+        await asyncio.to_thread(begun.wait, 30)
+        for path in (READY, LIVE):
+            assert (await conductor.simulate_get(path)).status_code == 200
+        assert not any(upload.done() for upload in uploads)
+        over.set()
+        assert {(await upload).status_code for upload in uploads} == {422}
+
+    serve(create_app(config), scenario)

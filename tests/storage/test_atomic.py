@@ -1,0 +1,193 @@
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+from pathlib import Path
+from typing import Any, NoReturn
+
+import pytest
+
+from asgilook.errors import (
+    AsgilookError,
+    ImageExists,
+    ImageNotFound,
+    StorageFull,
+    StorageUnavailable,
+)
+from asgilook.storage import atomic
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> str:
+    return str(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ('code', 'kind'),
+    [
+        (errno.ENOSPC, StorageFull),
+        (errno.EDQUOT, StorageFull),
+        (errno.EFBIG, StorageFull),
+        (errno.EIO, StorageUnavailable),
+        (errno.EROFS, StorageUnavailable),
+        (errno.ENOENT, StorageUnavailable),
+        (errno.EMFILE, StorageUnavailable),
+        (None, StorageUnavailable),
+    ],
+)
+def test_storage_errors_have_names(code: int | None, kind: type[AsgilookError]) -> None:
+    with pytest.raises(kind) as raised, atomic.storage_errors():
+        raise OSError(code, '/a/path/of/the/service')
+    assert '/' not in str(raised.value)
+
+
+def test_storage_errors_leave_the_rest() -> None:
+    with pytest.raises(ImageNotFound), atomic.storage_errors():
+        raise ImageNotFound
+
+
+def test_new_file_is_hidden_until_published(folder: str) -> None:
+    new = atomic.NewFile(folder)
+    new.file.write(b'content')
+    (temporary,) = os.listdir(folder)
+    assert temporary.startswith(atomic.TEMPORARY)
+    published = new.publish('name')
+    assert os.listdir(folder) == ['name']
+    new.close()
+    assert (Path(folder) / 'name').read_bytes() == b'content'
+    status = os.stat(os.path.join(folder, 'name'))
+    assert published == (len(b'content'), status.st_mtime_ns)
+
+
+def test_new_files_keep_their_order(folder: str) -> None:
+    stamps = []
+    for number in range(5):
+        new = atomic.NewFile(folder)
+        stamps.append(new.publish(str(number))[1])
+        new.close()
+    assert stamps == sorted(set(stamps))
+
+
+def test_new_file_is_flushed_before_it_is_named(
+    folder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps = []
+
+    def spy(name: str, function: Any) -> None:
+        def spied(*args: Any) -> Any:
+            steps.append(name)
+            return function(*args)
+
+        monkeypatch.setattr(os, name, spied)
+
+    spy('fsync', os.fsync)
+    spy('replace', os.replace)
+    new = atomic.NewFile(folder)
+    new.publish('name')
+    new.close()
+    assert steps == ['fsync', 'replace', 'fsync']
+
+
+def test_new_file_replaces_an_older_one(folder: str) -> None:
+    for content in (b'first', b'second'):
+        new = atomic.NewFile(folder)
+        new.file.write(content)
+        new.publish('name')
+        new.close()
+    assert (Path(folder) / 'name').read_bytes() == b'second'
+    assert os.listdir(folder) == ['name']
+
+
+def test_new_file_that_replaces_nothing(folder: str) -> None:
+    for content in (b'first', b'second'):
+        new = atomic.NewFile(folder, replaces=False)
+        new.file.write(content)
+        with contextlib.suppress(ImageExists):
+            new.publish('name')
+        new.close()
+    assert (Path(folder) / 'name').read_bytes() == b'first'
+    assert os.listdir(folder) == ['name']
+
+
+def test_name_is_free_again_where_a_rename_fails(
+    folder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*args: str) -> NoReturn:
+        raise OSError(errno.EIO, 'Input/output error')
+
+    new = atomic.NewFile(folder, replaces=False)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, 'replace', fail)
+        with pytest.raises(OSError, match='Input'):
+            new.publish('name')
+    new.close()
+    assert os.listdir(folder) == []
+
+
+def test_new_file_leaves_nothing_unless_published(folder: str) -> None:
+    new = atomic.NewFile(folder)
+    new.file.write(b'content')
+    new.close()
+    assert os.listdir(folder) == []
+
+
+def test_new_file_that_somebody_removed(folder: str) -> None:
+    new = atomic.NewFile(folder)
+    os.unlink(new.file.name)
+    new.close()
+    assert new.file.closed
+
+
+def test_new_file_swept_before_its_lock(
+    folder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    swept: list[str] = []
+
+    def flock(file: Any, operation: int) -> None:
+        if not swept:
+            swept.append(file.name)
+            os.unlink(file.name)
+        original(file, operation)
+
+    original = fcntl.flock
+    monkeypatch.setattr(fcntl, 'flock', flock)
+    new = atomic.NewFile(folder)
+    assert new.file.name not in swept
+    new.publish('name')
+    new.close()
+    assert os.listdir(folder) == ['name']
+
+
+def test_sweep_removes_dead_temporaries_only(folder: str) -> None:
+    for name in (
+        f'{atomic.TEMPORARY}dead1',
+        f'{atomic.TEMPORARY}dead2',
+        'name',
+        '.hidden',
+    ):
+        (Path(folder) / name).write_bytes(b'content')
+    living = atomic.NewFile(folder)
+    assert atomic.sweep(folder) == 2
+    assert len(os.listdir(folder)) == 3
+    living.publish('living')
+    living.close()
+    assert atomic.sweep(folder) == 0
+    assert set(os.listdir(folder)) == {'name', '.hidden', 'living'}
+
+
+def test_sweep_beside_another_sweep(
+    folder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, 'listdir', lambda folder: [f'{atomic.TEMPORARY}gone'])
+    assert atomic.sweep(folder) == 0
+
+
+def test_remove(folder: str) -> None:
+    path = os.path.join(folder, 'name')
+    Path(path).touch()
+    atomic.remove(path)
+    assert os.listdir(folder) == []
+    with pytest.raises(ImageNotFound):
+        atomic.remove(path)

@@ -1,0 +1,195 @@
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+
+import pytest
+
+from asgilook.concurrency import NICENESS, Check, Pool
+from asgilook.errors import Busy, DeadlineExceeded
+
+from .conftest import until
+
+
+def thread_name(check: Check) -> str:
+    return threading.current_thread().name
+
+
+class Blocker:
+    """A job that runs until it is let go."""
+
+    def __init__(self) -> None:
+        self.running = threading.Event()
+        self.release = threading.Event()
+
+    def __call__(self, check: Check) -> str:
+        self.running.set()
+        self.release.wait(10)
+        check()
+        return 'done'
+
+    async def start(self, pool: Pool) -> asyncio.Task[str]:
+        """Run in `pool`; return when it does."""
+        task = asyncio.create_task(pool.run(self))
+        assert await asyncio.to_thread(self.running.wait, 10)
+        return task
+
+
+def test_job_runs_in_a_thread_of_the_pool() -> None:
+    async def main() -> None:
+        pool = Pool(2, 1, 10)
+        assert (await pool.run(thread_name)).startswith('asgilook-pixels')
+        await pool.stop()
+
+    asyncio.run(main())
+
+
+def test_job_gives_way_to_the_event_loop() -> None:
+    def niceness(check: Check) -> int:
+        return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+
+    async def main() -> None:
+        before = niceness(lambda: None)
+        pool = Pool(1, 0, 10)
+        assert await pool.run(niceness) == min(before + NICENESS, 19)
+        assert niceness(lambda: None) == before
+        await pool.stop()
+
+    asyncio.run(main())
+
+
+def test_job_error_reaches_its_caller() -> None:
+    def fail(check: Check) -> None:
+        raise LookupError('of the job')
+
+    async def main() -> None:
+        pool = Pool(1, 0, 10)
+        with pytest.raises(LookupError, match='of the job'):
+            await pool.run(fail)
+        assert pool.pending == 0
+        assert await pool.run(thread_name)
+        await pool.stop()
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(('threads', 'queue_size'), [(1, 0), (1, 2), (3, 0), (2, 3)])
+def test_job_past_the_queue(threads: int, queue_size: int) -> None:
+    async def main() -> None:
+        pool, blocker = Pool(threads, queue_size, 10), Blocker()
+        tasks = [
+            asyncio.create_task(pool.run(blocker)) for _ in range(threads + queue_size)
+        ]
+        await until(lambda: pool.pending == len(tasks))
+        assert (pool.waiting, pool.refused) == (queue_size, 0)
+        with pytest.raises(Busy, match='waiting'):
+            pool.admit()
+        with pytest.raises(Busy, match='waiting') as raised:
+            await pool.run(blocker)
+        assert raised.value.retry_after >= 1
+        blocker.release.set()
+        assert await asyncio.gather(*tasks) == ['done'] * len(tasks)
+        assert (pool.pending, pool.waiting, pool.refused) == (0, 0, 2)
+        assert await pool.run(blocker) == 'done'
+        await pool.stop()
+
+    asyncio.run(main())
+
+
+def test_cancelled_job_counts_until_its_thread_is_free() -> None:
+    async def main() -> None:
+        pool, blocker = Pool(1, 0, 10), Blocker()
+        task = await blocker.start(pool)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        with pytest.raises(Busy):
+            await pool.run(thread_name)
+        blocker.release.set()
+        await until(lambda: not pool.pending)
+        assert await pool.run(thread_name)
+        await pool.stop()
+
+    asyncio.run(main())
+
+
+def test_job_past_the_deadline() -> None:
+    def endless(check: Check) -> None:
+        while True:
+            check()
+
+    async def main() -> None:
+        pool = Pool(1, 0, 0.02)
+        with pytest.raises(DeadlineExceeded, match='too long'):
+            await pool.run(endless)
+        assert await pool.run(thread_name)
+        await pool.stop()
+
+    asyncio.run(main())
+
+
+def test_deadline_starts_with_the_job_and_not_in_the_queue() -> None:
+    async def main() -> None:
+        pool, blocker = Pool(1, 1, 0.05), Blocker()
+        late = await blocker.start(pool)
+        queued = asyncio.create_task(pool.run(lambda check: check()))
+        await asyncio.sleep(0.06)
+        blocker.release.set()
+        with pytest.raises(DeadlineExceeded):
+            await late
+        await queued
+        await pool.stop()
+
+    asyncio.run(main())
+
+
+def test_stop_ends_jobs_and_takes_no_more() -> None:
+    async def main() -> None:
+        pool, blocker = Pool(1, 1, 10), Blocker()
+        running = await blocker.start(pool)
+        queued = asyncio.create_task(pool.run(thread_name))
+        await asyncio.sleep(0)
+        stopping = asyncio.create_task(pool.stop())
+        await asyncio.sleep(0)
+        with pytest.raises(Busy, match='stopping'):
+            pool.admit()
+        blocker.release.set()
+        await stopping
+        for task in (running, queued):
+            with pytest.raises(DeadlineExceeded):
+                await task
+        with pytest.raises(Busy, match='stopping'):
+            await pool.run(thread_name)
+        pool.start()
+        assert await pool.run(thread_name)
+        await pool.stop()
+
+    asyncio.run(main())
+
+
+def test_stop_of_an_idle_pool() -> None:
+    async def main() -> None:
+        pool = Pool(1, 0, 10)
+        for _ in range(2):
+            pool.start()
+            await pool.stop()
+
+    asyncio.run(main())
+
+
+def test_retry_after_follows_the_work() -> None:
+    async def main() -> None:
+        pool = Pool(2, 100, 10)
+        assert pool.retry_after() == 1
+        pool.pending = 101
+        assert pool.retry_after() == 6
+        pool.pending = 0
+        for _ in range(30):
+            await pool.run(thread_name)
+        pool.pending = 101
+        assert pool.retry_after() == 1
+        pool.pending = 0
+        await pool.stop()
+
+    asyncio.run(main())
