@@ -9,18 +9,19 @@ from falcon.media import MessagePackHandler
 
 from .cache import RedisCache
 from .config import Config
-from .errors import add_error_handlers
 from .events.hub import Events, Hub
 from .images import Images, Thumbnails
+from .metrics import Metrics
 from .resources.gallery import add_gallery
 from .resources.health import Health
-from .resources.metrics import Metrics
+from .resources.metrics import MetricsResource
 from .resources.openapi import OpenApi
 from .store import Store
 from .web.application import Application
 from .web.conditional import Conditional
 from .web.cors import cors
 from .web.lifespan import Draining
+from .web.problems import add_error_handlers
 from .web.shortcut import Shortcut
 from .web.urls import CanonicalUUID, PixelSize
 
@@ -45,7 +46,8 @@ def create_app(config: Config | None = None) -> Application:
     config = config or Config()
     draining = Draining()
     metrics = Metrics()
-    store = Store(config, metrics.work)
+    metrics_resource = MetricsResource(metrics)
+    store = Store(config, metrics)
     hub = Hub(config, draining)
     images = Images(config, store, hub.publish)
     thumbnails = Thumbnails(config, store)
@@ -55,7 +57,7 @@ def create_app(config: Config | None = None) -> Application:
     app = Application(
         config,
         draining,
-        metrics.http.count,
+        metrics_resource.http.count,
         Shortcut(cache.find, store.is_current),
         middleware=[
             *cors(config),
@@ -74,7 +76,7 @@ def create_app(config: Config | None = None) -> Application:
     app.add_route('/thumbnails/{image_id:uuid}/{size:size}.jpeg', thumbnails)
     app.add_route('/healthz/live', health, suffix='live')
     app.add_route('/healthz/ready', health, suffix='ready')
-    app.add_route('/metrics', metrics)
+    app.add_route('/metrics', metrics_resource)
     app.add_route('/openapi.json', OpenApi())
     app.add_route('/events', Events(hub))
     add_gallery(app)

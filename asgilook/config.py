@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
-import re
 import uuid
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Any
 
-import aioredis
-
-from . import validators
+from . import backend_urls, validators
+from .backend_urls import redact
 
 ENV_PREFIX = 'ASGI_LOOK_'
 DEFAULT_STORAGE_PATH = '/tmp/asgilook'  # noqa: S108 (the tutorial's; warned about)
@@ -22,10 +21,14 @@ class ConfigError(ValueError):
 
 
 async def create_redis_pool(address: str | None) -> Any:
-    """Make an aioredis pool that connects at its first command; None for no address."""
-    if address is None:
-        return None
-    return await aioredis.create_redis_pool(address, minsize=0)
+    """Create an aioredis pool that connects at its first command; None without address.
+
+    This is the default of `Config.create_redis_pool`.
+    """
+    # NOTE(startup): imported at the first use, so that settings load without aioredis.
+    from .redis_clients.aioredis import create_pool
+
+    return await create_pool(address)
 
 
 def _setting(
@@ -55,19 +58,19 @@ class Config:
     )
     storage_url: str | None = _setting(
         'none',
-        validators.storage_url,
+        backend_urls.storage_url,
         'where images are, if not there: `s3://bucket/prefix?endpoint=...`, or '
         '`file:///path`',
     )
     database_url: str | None = _setting(
         'none',
-        validators.database_url,
+        backend_urls.database_url,
         'index of the images: `postgresql://user:password@host/database`, or '
         '`sqlite:///absolute/path`; s3:// needs one',
     )
     redis_host: str | None = _setting(
         'redis://localhost',
-        validators.redis_url,
+        backend_urls.redis_url,
         'Redis URL, also of Sentinels or of a Cluster; `none` for no Redis',
     )
     min_thumb_size: int = _setting(
@@ -159,6 +162,16 @@ def refusal(config: Config, name: str, problem: str) -> ConfigError:
     return ConfigError(f'{ENV_PREFIX}{name.upper()}={value!r}: {problem}')
 
 
+@contextlib.contextmanager
+def needs_extra(config: Config, setting: str, extra: str) -> Iterator[None]:
+    """Raise `ConfigError` that names the extra to install if a package is missing."""
+    try:
+        yield
+    except ModuleNotFoundError as ex:
+        problem = f'needs {ex.name}: pip install asgilook[{extra}]'
+        raise refusal(config, setting, problem) from None
+
+
 def describe(config: Config) -> str:
     """List the settings in force as environment variables, with secrets hidden."""
     lines = []
@@ -166,12 +179,6 @@ def describe(config: Config) -> str:
         value = _written(getattr(config, field.name))
         lines.append(f'{ENV_PREFIX}{field.name.upper()}={_shown(field, value)}')
     return '\n'.join(lines)
-
-
-def redact(url: str) -> str:
-    """Hide the secrets of a URL, also of a malformed one, so that it can be logged."""
-    url = re.sub(r'(?<=://)([^:@]*):.*@', r'\1:***@', url)
-    return re.sub(r'([?&][^=&]*(?:password|secret|token)[^=&]*=)[^&]*', r'\1***', url)
 
 
 def _written(value: Any) -> str:

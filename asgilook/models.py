@@ -1,12 +1,20 @@
-"""An image, as a value."""
+"""Frozen values that every layer may use, and the names of common types."""
 
 from __future__ import annotations
 
 import dataclasses
 import datetime
 import re
+from collections.abc import Callable
+from typing import NamedTuple
 
 UUID = re.compile('[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}')
+
+# Width and height in pixels.
+Size = tuple[int, int]
+
+# Called often by long work in a thread; raises once the work has to end.
+CheckDeadline = Callable[[], None]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -14,25 +22,49 @@ class Image:
     """A stored image: `size` in pixels, `length` in bytes, `modified_ns` since 1970."""
 
     image_id: str
-    size: tuple[int, int]
+    size: Size
     length: int
     modified_ns: int
 
     @property
     def modified(self) -> datetime.datetime:
-        """The time of its upload, in UTC."""
+        """Time of the upload, in UTC."""
         return datetime.datetime.fromtimestamp(self.modified_ns / 1e9, datetime.UTC)
 
     @property
     def order(self) -> tuple[int, str]:
-        """Its place in the list: oldest first."""
+        """Sort key of the list: oldest first."""
         return self.modified_ns, self.image_id
 
-    def reductions(self, minimum: int) -> list[tuple[int, int]]:
-        """Sizes of its thumbnails: halved while both sides are at least `minimum`."""
+    def reductions(self, minimum: int) -> list[Size]:
+        """Return thumbnail sizes: halved while both sides are at least `minimum`."""
         sizes = []
         width, height = self.size[0] // 2, self.size[1] // 2
         while min(width, height) >= minimum:
             sizes.append((width, height))
             width, height = width // 2, height // 2
         return sizes
+
+
+class Page(NamedTuple):
+    """A page of the list of images, and whether more follow.
+
+    `state` is the same for equal pages, from any process, and differs after every
+    change that this page could show.
+    """
+
+    images: list[Image]
+    more: bool
+    state: str
+
+
+class Entry(NamedTuple):
+    """A file as a storage lists it.
+
+    `length` is in bytes; `stored_ns`, since 1970, may be later than the image's own
+    time.
+    """
+
+    image_id: str
+    length: int
+    stored_ns: int

@@ -13,7 +13,7 @@ from typing import Any, BinaryIO, Literal, TypeVar
 
 import aiofiles.tempfile
 
-from .concurrency import Pool
+from .concurrency import Pool, SingleFlight, outlive
 from .config import Config
 from .errors import (
     AsgilookError,
@@ -22,15 +22,15 @@ from .errors import (
     ImageNotFound,
     OutcomeUnknown,
     StorageUnavailable,
+    StoredImageDamaged,
 )
 from .imaging import transform
-from .index.base import Page
-from .jobs import Jobs, Size
-from .models import Image
-from .observer import SILENT, Observer
-from .single_flight import SingleFlight, outlive
-from .storage import atomic, factory
+from .index.factory import make_index
+from .metrics import Metrics
+from .models import CheckDeadline, Image, Page, Size
+from .storage import atomic
 from .storage.base import NewObject
+from .storage.factory import local_folder, make_storage, make_threads
 
 __all__ = ['Image', 'Store']
 
@@ -47,22 +47,23 @@ LAST_SECONDS = 2.0
 class Store:
     """The images of one storage and index, shared with any number of processes."""
 
-    def __init__(self, config: Config, observer: Observer = SILENT) -> None:
+    def __init__(self, config: Config, metrics: Metrics | None = None) -> None:
         self._config = config
-        self._folder = factory.local_folder(config)
-        self._storage = factory.make_storage(config)
-        self._index = factory.make_index(config)
-        self._jobs = Jobs(config, self._storage, observer)
+        self._metrics = metrics or Metrics()
+        self._folder = local_folder(config)
+        self._storage = make_storage(config)
+        self._index = make_index(config)
         self._threads: ThreadPoolExecutor | None = None
-        self._pool = Pool(config.threads, config.queue_size, config.render_timeout)
-        observer.watch(self._pool)
+        self._pool = Pool(
+            config.threads, config.queue_size, config.render_timeout, self._metrics
+        )
         self._renders: SingleFlight[tuple[Image, Size], bytes] = SingleFlight()
         self._saves: set[asyncio.Task[Image]] = set()
 
     async def start(self) -> None:
         """Open storage and index; raises OSError or `StorageUnavailable`."""
         transform.configure(self._config.max_pixels)
-        self._threads = factory.make_threads(self._config)
+        self._threads = make_threads(self._config)
         await self._call(self._storage.start)
         await self._index.start()
         self._pool.start()
@@ -163,8 +164,9 @@ class Store:
 
         Raises `Busy`, `DeadlineExceeded`, `ImageNotFound` or `StoredImageDamaged`.
         """
-        job = self._jobs.thumbnail(image, size)
-        return await self._renders.run((image, size), partial(self._pool.run, job))
+        job = partial(self._render, image, size)
+        run = partial(self._pool.run, job, 'thumbnail')
+        return await self._renders.run((image, size), run)
 
     async def delete(self, image: Image) -> None:
         """Remove an image for good, or raise `ImageNotFound`."""
@@ -180,7 +182,9 @@ class Store:
         with source, atomic.storage_errors():
             new = await self._call(self._storage.create)
             try:
-                size = await self._pool.run(self._jobs.upload(source, new.file))
+                job = partial(self._convert, source, new.file)
+                size, format_ = await self._pool.run(job, 'upload')
+                self._metrics.uploads.labels(format_.lower()).inc()
                 return await self._publish(new, image_id, size)
             except DeadlineExceeded as ex:
                 raise ImageDamaged(str(ex)) from ex
@@ -204,6 +208,40 @@ class Store:
         """Call what blocks, in a thread."""
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._threads, function, *args)
+
+    def _convert(
+        self, source: BinaryIO, target: BinaryIO, check_deadline: CheckDeadline
+    ) -> tuple[Size, str]:
+        """Write an upload as a clean JPEG; return its size and the upload's format."""
+        source.seek(0)
+        return transform.to_jpeg(
+            source,
+            target,
+            max_pixels=self._config.max_pixels,
+            quality=self._config.jpeg_quality,
+            check=check_deadline,
+        )
+
+    def _render(self, image: Image, size: Size, check_deadline: CheckDeadline) -> bytes:
+        """Return a thumbnail of a stored image as a JPEG."""
+        quality = self._config.jpeg_quality
+        # PERF: Pillow releases the GIL only while it writes to a file descriptor.
+        with (
+            os.fdopen(os.memfd_create('thumbnail'), 'w+b') as target,
+            self._storage.open(image.image_id) as source,
+        ):
+            try:
+                transform.thumbnail(
+                    source, target, size, quality=quality, check=check_deadline
+                )
+            except ImageDamaged as ex:
+                raise StoredImageDamaged('The stored image is damaged.') from ex
+            except OSError as ex:
+                if ex.errno not in atomic.FULL:
+                    raise
+                raise MemoryError from ex
+            target.seek(0)
+            return target.read()
 
     def _read(self, image: Image) -> bytes:
         with self._storage.open(image.image_id) as file:

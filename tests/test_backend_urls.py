@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from asgilook.backend_urls import Servers, is_many, parse
+from asgilook.backend_urls import Servers, is_many, parse_servers
 
 
 @pytest.mark.parametrize(
@@ -39,7 +39,7 @@ from asgilook.backend_urls import Servers, is_many, parse
 )
 def test_url(url: str, servers: Servers) -> None:
     assert is_many(url)
-    assert parse(url) == servers
+    assert parse_servers(url) == servers
 
 
 @pytest.mark.parametrize(
@@ -65,18 +65,18 @@ def test_url(url: str, servers: Servers) -> None:
 )
 def test_url_of_another_shape(url: str) -> None:
     with pytest.raises(ValueError, match=r'^must be redis\+sentinel://'):
-        parse(url)
+        parse_servers(url)
 
 
 @pytest.mark.parametrize('node', ['one:', ':1', 'one:0', 'one:65536', 'one:p', '::1'])
 def test_node_of_another_shape(node: str) -> None:
     with pytest.raises(ValueError, match='must be HOST or HOST:PORT'):
-        parse(f'redis+cluster://one,{node}')
+        parse_servers(f'redis+cluster://one,{node}')
 
 
 def test_empty_node() -> None:
     with pytest.raises(ValueError, match=r"^'' must be HOST"):
-        parse('redis+cluster://one,,two')
+        parse_servers('redis+cluster://one,,two')
 
 
 @pytest.mark.parametrize('url', ['redis://one', 'rediss://one', 'unix:///a', 'none'])

@@ -17,7 +17,8 @@ from falcon.testing import TestClient
 
 from asgilook.app import create_app
 from asgilook.config import Config, ConfigError
-from asgilook.storage.factory import make_index, make_storage
+from asgilook.index.factory import make_index
+from asgilook.storage.factory import make_storage
 
 from . import backends, samples
 from .conftest import Json, problem

@@ -6,13 +6,15 @@ import threading
 
 import pytest
 
-from asgilook.concurrency import NICENESS, Check, Pool
+from asgilook.concurrency import NICENESS, Pool
 from asgilook.errors import Busy, DeadlineExceeded
+from asgilook.metrics import Metrics
+from asgilook.models import CheckDeadline
 
 from .conftest import until
 
 
-def thread_name(check: Check) -> str:
+def thread_name(check: CheckDeadline) -> str:
     return threading.current_thread().name
 
 
@@ -23,7 +25,7 @@ class Blocker:
         self.running = threading.Event()
         self.release = threading.Event()
 
-    def __call__(self, check: Check) -> str:
+    def __call__(self, check: CheckDeadline) -> str:
         self.running.set()
         self.release.wait(10)
         check()
@@ -46,7 +48,7 @@ def test_job_runs_in_a_thread_of_the_pool() -> None:
 
 
 def test_job_gives_way_to_the_event_loop() -> None:
-    def niceness(check: Check) -> int:
+    def niceness(check: CheckDeadline) -> int:
         return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
 
     async def main() -> None:
@@ -60,7 +62,7 @@ def test_job_gives_way_to_the_event_loop() -> None:
 
 
 def test_job_error_reaches_its_caller() -> None:
-    def fail(check: Check) -> None:
+    def fail(check: CheckDeadline) -> None:
         raise LookupError('of the job')
 
     async def main() -> None:
@@ -77,12 +79,15 @@ def test_job_error_reaches_its_caller() -> None:
 @pytest.mark.parametrize(('threads', 'queue_size'), [(1, 0), (1, 2), (3, 0), (2, 3)])
 def test_job_past_the_queue(threads: int, queue_size: int) -> None:
     async def main() -> None:
-        pool, blocker = Pool(threads, queue_size, 10), Blocker()
+        metrics, blocker = Metrics(), Blocker()
+        pool = Pool(threads, queue_size, 10, metrics)
+        value = metrics.registry.get_sample_value
         tasks = [
             asyncio.create_task(pool.run(blocker)) for _ in range(threads + queue_size)
         ]
         await until(lambda: pool.pending == len(tasks))
-        assert (pool.waiting, pool.refused) == (queue_size, 0)
+        assert value('asgilook_queue_length') == queue_size
+        assert value('asgilook_refusals_total') == 0
         with pytest.raises(Busy, match='waiting'):
             pool.admit()
         with pytest.raises(Busy, match='waiting') as raised:
@@ -90,7 +95,8 @@ def test_job_past_the_queue(threads: int, queue_size: int) -> None:
         assert raised.value.retry_after >= 1
         blocker.release.set()
         assert await asyncio.gather(*tasks) == ['done'] * len(tasks)
-        assert (pool.pending, pool.waiting, pool.refused) == (0, 0, 2)
+        assert pool.pending == value('asgilook_queue_length') == 0
+        assert value('asgilook_refusals_total') == 2
         assert await pool.run(blocker) == 'done'
         await pool.stop()
 
@@ -115,13 +121,13 @@ def test_cancelled_job_counts_until_its_thread_is_free() -> None:
 
 
 def test_job_past_the_deadline() -> None:
-    def endless(check: Check) -> None:
+    def endless(check: CheckDeadline) -> None:
         while True:
             check()
 
     async def main() -> None:
         pool = Pool(1, 0, 0.02)
-        with pytest.raises(DeadlineExceeded, match='too long'):
+        with pytest.raises(DeadlineExceeded, match='time limit'):
             await pool.run(endless)
         assert await pool.run(thread_name)
         await pool.stop()

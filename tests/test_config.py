@@ -8,7 +8,8 @@ from typing import Any
 import aioredis
 import pytest
 
-from asgilook.config import Config, ConfigError, describe, redact, settings
+from asgilook.backend_urls import redact
+from asgilook.config import Config, ConfigError, describe, settings
 
 # The contract's: whoever relies on a default relies on this.
 DEFAULTS = {

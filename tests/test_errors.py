@@ -10,7 +10,8 @@ import pytest
 from falcon.testing import TestClient
 
 from asgilook import errors
-from asgilook.errors import AsgilookError, Busy, Unavailable, add_error_handlers
+from asgilook.errors import AsgilookError, Busy, Unavailable
+from asgilook.web.problems import add_error_handlers
 
 from .conftest import problem
 
@@ -83,7 +84,7 @@ def test_unexpected_error_is_logged_and_not_shown(
     result = client_of(error('/a/path/of/the/service')).simulate_get('/')
     assert problem(result, 500)
     assert '/a/path' not in result.text
-    (record,) = (r for r in caplog.records if r.name == 'asgilook.errors')
+    (record,) = (r for r in caplog.records if r.name == 'asgilook.web.problems')
     assert record.levelno == logging.ERROR
     assert record.exc_info
     assert 'GET /' in record.getMessage()

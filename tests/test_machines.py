@@ -21,8 +21,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from asgilook.backend_urls import s3_options
 from asgilook.events.relay import CHANNEL
-from asgilook.validators import s3_options
 
 from . import samples
 from .databases import PostgreSQL

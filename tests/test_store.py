@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from asgilook import single_flight
+from asgilook import concurrency
 from asgilook import store as store_module
 from asgilook.config import Config
 from asgilook.errors import (
@@ -322,7 +322,7 @@ def test_thumbnail_waiters_share_a_render(
         again = await store.make_thumbnail(image, (256, 128))
         assert again is results[1]
         while again is results[1]:
-            await asyncio.sleep(single_flight.KEEP_SECONDS / 10)
+            await asyncio.sleep(concurrency.KEEP_SECONDS / 10)
             again = await store.make_thumbnail(image, (256, 128))
         assert again == results[1]
 

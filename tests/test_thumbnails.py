@@ -224,7 +224,7 @@ def test_thumbnail_past_deadline(config: Config, image: Json) -> None:
     config.render_timeout = 1e-9
     client = TestClient(create_app(config))
     result = apart(client.simulate_get, image['thumbnails'][0])
-    assert 'too long' in problem(result, 503)
+    assert 'time limit' in problem(result, 503)
     assert result.headers['retry-after'] == '1'
 
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from asgilook import validators
+from asgilook import backend_urls
 from asgilook.config import Config, ConfigError
 
 GOOD_DATABASES = [
@@ -73,18 +73,18 @@ BAD_STORAGES = [
 
 @pytest.mark.parametrize('url', GOOD_DATABASES)
 def test_good_database_url(url: str) -> None:
-    assert validators.database_url(url) == url
+    assert backend_urls.database_url(url) == url
 
 
 @pytest.mark.parametrize('url', GOOD_STORAGES)
 def test_good_storage_url(url: str) -> None:
-    assert validators.storage_url(url) == url
+    assert backend_urls.storage_url(url) == url
 
 
 @pytest.mark.parametrize('word', ['none', 'None'])
 def test_no_url(word: str) -> None:
-    assert validators.database_url(word) is None
-    assert validators.storage_url(word) is None
+    assert backend_urls.database_url(word) is None
+    assert backend_urls.storage_url(word) is None
 
 
 @pytest.mark.parametrize(
@@ -104,11 +104,11 @@ def test_bad_url_is_named(name: str, url: str) -> None:
 
 def test_options_of_a_bucket() -> None:
     url = 's3://images?endpoint=https%3A%2F%2Fs3.example&region=eu-1'
-    assert validators.s3_options(url) == {
+    assert backend_urls.s3_options(url) == {
         'endpoint': 'https://s3.example',
         'region': 'eu-1',
     }
-    assert validators.s3_options('s3://images/a') == {}
+    assert backend_urls.s3_options('s3://images/a') == {}
 
 
 @pytest.mark.parametrize(

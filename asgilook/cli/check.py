@@ -15,8 +15,7 @@ from contextlib import closing, suppress
 
 from ..config import Config, ConfigError
 from ..errors import AsgilookError, ImageNotFound, StorageUnavailable
-from ..models import Image
-from ..storage.base import Entry
+from ..models import Entry, Image
 from .places import Place, opened
 
 _TABLE = 'CREATE TABLE files (id TEXT PRIMARY KEY, length, stored_ns) WITHOUT ROWID'

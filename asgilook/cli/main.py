@@ -13,7 +13,7 @@ import uvicorn
 
 from .. import __version__
 from ..config import Config, ConfigError, describe
-from ..web.log_config import log_config
+from ..web.access_log import log_config
 from ..web.uvicorn_protocol import LimitedProtocol, raise_file_limit
 from . import healthcheck
 from .places import prepared

@@ -11,11 +11,12 @@ from contextlib import asynccontextmanager
 
 from ..config import Config, ConfigError, refusal
 from ..errors import InvalidRequest, StorageUnavailable
-from ..index.base import Index, Page
-from ..models import Image
+from ..index.base import Index
+from ..index.factory import make_index
+from ..models import Image, Page
 from ..redis_clients.factory import create_driver
-from ..storage import factory
 from ..storage.base import Storage
+from ..storage.factory import local_folder, make_storage
 
 PAGE = 1000
 
@@ -49,7 +50,7 @@ class Place:
 @asynccontextmanager
 async def opened(config: Config) -> AsyncIterator[Place]:
     """Open what the settings name; raises `ConfigError` where that can't be."""
-    place = Place(factory.make_storage(config), factory.make_index(config))
+    place = Place(make_storage(config), make_index(config))
     try:
         await asyncio.to_thread(place.storage.start)
         await place.index.start()
@@ -64,13 +65,13 @@ async def opened(config: Config) -> AsyncIterator[Place]:
 
 def prepared(config: Config) -> Config:
     """Fail here in one line, rather than in each of the workers that are to be."""
-    factory.make_storage(config)
-    index = factory.make_index(config)
+    make_storage(config)
+    index = make_index(config)
     create_driver(config)
     try:
-        os.makedirs(factory.local_folder(config), exist_ok=True)
+        os.makedirs(local_folder(config), exist_ok=True)
     except OSError as ex:
-        is_path = factory.local_folder(config) == config.storage_path
+        is_path = local_folder(config) == config.storage_path
         name = 'storage_path' if is_path else 'storage_url'
         raise refusal(config, name, ex.strerror or '') from None
     if config.database_url is not None:

@@ -13,7 +13,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
-from ..redis_clients.driver import Driver, Subscription
+from ..redis_clients.client import Driver, Subscription
 
 log = logging.getLogger(__name__)
 

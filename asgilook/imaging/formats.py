@@ -6,12 +6,10 @@ Metadata is read here, and taken out before Pillow's parsers can stumble over it
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 
+from ..models import CheckDeadline
 from . import gif, jpeg, png, tiff
-
-Check = Callable[[], None]
 
 _format = re.compile(
     rb'(?P<JPEG>\xff\xd8\xff)'
@@ -43,7 +41,7 @@ class Picture:
     sound: bool = False
 
 
-def take_apart(data: bytes, check: Check) -> Picture | None:
+def take_apart(data: bytes, check: CheckDeadline) -> Picture | None:
     """Return what a file holds, or None where its format is not accepted.
 
     Raises ValueError for damage.
@@ -65,7 +63,7 @@ def take_apart(data: bytes, check: Check) -> Picture | None:
     return Picture(name, data) if name else None
 
 
-def _jpeg(data: bytes, check: Check) -> Picture:
+def _jpeg(data: bytes, check: CheckDeadline) -> Picture:
     header = jpeg.parse(data, check)
     rewritten = jpeg.rewrite(data, header)
     clean = rewritten or jpeg.without_metadata(data, header)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import BinaryIO
 
-Size = tuple[int, int]
+from ..models import Size
 
 SOI, EOI, SCAN = b'\xff\xd8', b'\xff\xd9', b'\xff\xda'
 SOF0, DHT, SOS, DQT, DRI = 0xC0, 0xC4, 0xDA, 0xDB, 0xDD

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from PIL import Image
 from PIL.TiffImagePlugin import TiffImageFile
 
 from ..errors import AsgilookError, ImageDamaged, UploadTooLarge
+from ..models import CheckDeadline
 from . import jpeg, tiff
 from .formats import Picture
-
-Check = Callable[[], None]
 
 MAX_SIDE = 65500  # libjpeg's JPEG_MAX_DIMENSION
 MAX_SCANS = 100
@@ -25,7 +24,7 @@ class CheckedFile(io.BytesIO):
     As they are no file of the system, libtiff too must get them from Python.
     """
 
-    def __init__(self, data: bytes, check: Check) -> None:
+    def __init__(self, data: bytes, check: CheckDeadline) -> None:
         super().__init__(data)
         self._check = check
 
@@ -36,7 +35,7 @@ class CheckedFile(io.BytesIO):
 
 
 @contextmanager
-def decoding(check: Check) -> Iterator[Check]:
+def decoding(check: CheckDeadline) -> Iterator[CheckDeadline]:
     """Give everything that decoders raise its right name.
 
     Yields a check whose exception comes out as it was: Pillow takes some for damage.

@@ -10,7 +10,6 @@ import logging
 import os
 import shutil
 import warnings
-from collections.abc import Callable
 from typing import Any, BinaryIO
 
 import PIL
@@ -27,12 +26,10 @@ from PIL import (  # noqa: F401
 from PIL.JpegImagePlugin import JpegImageFile, get_sampling
 
 from ..errors import UnsupportedFormat
+from ..models import CheckDeadline, Size
 from . import color, exif, jpeg
 from .formats import Picture, take_apart
 from .limits import CheckedFile, decoding, refuse
-
-Size = tuple[int, int]
-Check = Callable[[], None]
 
 # In entity tags: to be raised with whatever changes the bytes of a thumbnail.
 RENDERER = f'2-{PIL.__version__}-{features.version("libjpeg_turbo")}'
@@ -74,10 +71,9 @@ def to_jpeg(
     *,
     max_pixels: int,
     quality: int,
-    check: Check,
-    accepted: Callable[[str], None] = lambda format_: None,
-) -> Size:
-    """Write an upload as a clean JPEG and return (width, height) of what is stored.
+    check: CheckDeadline,
+) -> tuple[Size, str]:
+    """Write an upload as a clean JPEG; return the size of it and the upload's format.
 
     Raises `UnsupportedFormat`, `ImageDamaged`, `UploadTooLarge`, OSError of the files,
     MemoryError, and whatever `check` raises.
@@ -100,20 +96,25 @@ def to_jpeg(
             clean = jpeg.ended(picture.data)
         else:
             clean = _decode(picture, image)
-        accepted(picture.format)
+        format_ = picture.format
         del picture, image  # a turned picture is in memory twice until here
     check()
     if isinstance(clean, tuple):
         for part in clean:
             target.write(part)
         target.flush()
-        return size
+        return size, format_
     _write(clean, target, options)
-    return clean.size
+    return clean.size, format_
 
 
 def thumbnail(
-    source: BinaryIO, target: BinaryIO, size: Size, *, quality: int, check: Check
+    source: BinaryIO,
+    target: BinaryIO,
+    size: Size,
+    *,
+    quality: int,
+    check: CheckDeadline,
 ) -> None:
     """Write a stored JPEG at `size`: both its sides halved and floored k times.
 
@@ -146,7 +147,7 @@ def _first_size(full: Size, size: Size) -> Size:
 
 
 def _open(
-    data: bytes, format_: str, check: Check, block: int = ALL
+    data: bytes, format_: str, check: CheckDeadline, block: int = ALL
 ) -> ImageFile.ImageFile:
     image = Image.open(CheckedFile(data, check), formats=(format_,))
     image.decodermaxblock = block
@@ -175,7 +176,7 @@ def _metadata(picture: Picture, image: Image.Image) -> tuple[int, bytes]:
     )
 
 
-def _is_ready(picture: Picture, image: Image.Image, check: Check) -> bool:
+def _is_ready(picture: Picture, image: Image.Image, check: CheckDeadline) -> bool:
     """Tell whether a JPEG may be stored with its own scan; raise if that is damaged."""
     orientation, icc = _metadata(picture, image)
     if not picture.sound or orientation != 1:

@@ -2,21 +2,9 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
-from ..models import Image
-
-
-class Page(NamedTuple):
-    """A part of the list: its images, oldest first, and whether more follow.
-
-    `state` is the same for equal answers, from any process, and differs after any
-    change that this page could show.
-    """
-
-    images: list[Image]
-    more: bool
-    state: str
+from ..models import Image, Page
 
 
 class Index(Protocol):

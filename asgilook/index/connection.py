@@ -18,7 +18,8 @@ from weakref import WeakSet
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from ..config import ConfigError, redact
+from ..backend_urls import redact
+from ..config import ConfigError
 from ..errors import DatabaseGone, OutcomeUnknown, StorageFull, StorageUnavailable
 from . import schema
 from .engine import PATIENCE, is_full, is_gone, is_lost, make_engine, reason

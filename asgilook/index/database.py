@@ -24,8 +24,7 @@ from ..errors import (
     InvalidRequest,
     StorageUnavailable,
 )
-from ..models import UUID, Image
-from .base import Page
+from ..models import UUID, Image, Page
 from .batch import Batch
 from .connection import Connector
 from .schema import images

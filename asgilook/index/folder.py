@@ -13,9 +13,8 @@ import logging
 import os
 
 from ..errors import ImageNotFound, InvalidRequest
-from ..models import UUID, Image
+from ..models import UUID, Image, Page
 from ..storage.atomic import TEMPORARY
-from .base import Page
 from .watcher import Folder
 
 log = logging.getLogger(__name__)

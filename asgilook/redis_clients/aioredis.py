@@ -8,7 +8,14 @@ from typing import Any
 
 import aioredis
 
-from ..config import redact
+from ..backend_urls import redact
+
+
+async def create_pool(address: str | None) -> Any:
+    """Create a pool that connects at its first command; None for no address."""
+    if address is None:
+        return None
+    return await aioredis.create_redis_pool(address, minsize=0)
 
 
 class AioredisDriver:

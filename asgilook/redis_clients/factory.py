@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from ..backend_urls import is_many
 from ..config import Config, create_redis_pool, refusal
 from .aioredis import AioredisDriver
-from .driver import Driver
+from .client import Driver
 
 
 def create_driver(config: Config) -> Driver:
@@ -37,13 +37,12 @@ def _is_beyond_aioredis(url: str | None) -> bool:
 
 def _redis_py(create_client: Callable[[str], Any] | None, config: Config) -> Driver:
     try:
-        from . import redispy_clients
-        from .redispy import RedisPyDriver
+        from . import redispy
     except ModuleNotFoundError:
         problem = 'needs redis: pip install asgilook[redis]'
         raise refusal(config, 'redis_host', problem) from None
     if create_client is None:
         create_client = functools.partial(
-            redispy_clients.create_client, timeout=config.redis_timeout
+            redispy.create_client, timeout=config.redis_timeout
         )
-    return RedisPyDriver(create_client, config.redis_host)
+    return redispy.RedisPyDriver(create_client, config.redis_host)

@@ -11,8 +11,8 @@ from typing import Literal
 import falcon
 import falcon.asgi
 
-from ..errors import PROBLEM_JSON
 from ..web.lifespan import Draining
+from ..web.problems import PROBLEM_JSON
 
 State = Literal['up', 'down', 'none']
 

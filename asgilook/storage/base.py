@@ -3,18 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import BinaryIO, NamedTuple, Protocol
+from typing import BinaryIO, Protocol
 
-
-class Entry(NamedTuple):
-    """A file as a listing shows it: `length` in bytes; it came here at `stored_ns`.
-
-    That time may be later than the image's own.
-    """
-
-    image_id: str
-    length: int
-    stored_ns: int
+from ..models import Entry
 
 
 class NewObject(Protocol):

@@ -1,19 +1,12 @@
-"""Which storage and which index the settings ask for.
-
-What needs packages of an extra is imported only where it is asked for.
-"""
+"""Which storage the settings ask for."""
 
 from __future__ import annotations
 
-import contextlib
 import os
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import unquote, urlsplit
 
-from ..config import Config, refusal
-from ..index.base import Index
-from ..index.folder import FolderIndex
+from ..config import Config, needs_extra, refusal
 from .base import Storage
 from .folder import FolderStorage
 
@@ -43,20 +36,10 @@ def make_storage(config: Config) -> Storage:
         raise refusal(
             config, 'storage_url', 'needs a database too: set ASGI_LOOK_DATABASE_URL'
         )
-    with _extra(config, 'storage_url', 's3'):
+    with needs_extra(config, 'storage_url', 's3'):
         from .s3 import ObjectStorage
 
         return ObjectStorage(url, folder)
-
-
-def make_index(config: Config) -> Index:
-    """Make the index, not yet started; raises `ConfigError`."""
-    if config.database_url is None:
-        return FolderIndex(local_folder(config))
-    with _extra(config, 'database_url', 'database'):
-        from ..index.database import DatabaseIndex
-
-        return DatabaseIndex(config.database_url)
 
 
 def make_threads(config: Config) -> ThreadPoolExecutor | None:
@@ -67,13 +50,3 @@ def make_threads(config: Config) -> ThreadPoolExecutor | None:
     if not is_remote(config):
         return None
     return ThreadPoolExecutor(REMOTE_THREADS, 'asgilook-storage')
-
-
-@contextlib.contextmanager
-def _extra(config: Config, setting: str, name: str) -> Iterator[None]:
-    """Say which extra to install, where its packages are missing."""
-    try:
-        yield
-    except ModuleNotFoundError as ex:
-        problem = f'needs {ex.name}: pip install asgilook[{name}]'
-        raise refusal(config, setting, problem) from None

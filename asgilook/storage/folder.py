@@ -10,9 +10,8 @@ from typing import BinaryIO
 
 from ..config import DEFAULT_STORAGE_PATH
 from ..errors import ImageNotFound
-from ..models import UUID
+from ..models import UUID, Entry
 from . import atomic
-from .base import Entry
 
 log = logging.getLogger(__name__)
 

@@ -19,8 +19,8 @@ import obstore
 from obstore.store import S3Store
 
 from ..errors import StorageUnavailable
+from ..models import Entry
 from .atomic import storage_errors
-from .base import Entry
 from .s3_client import Faults, connect
 from .s3_reader import ObjectReader
 

@@ -14,6 +14,7 @@ from urllib.parse import unquote, urlsplit
 from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import S3Store
 
+from ..backend_urls import s3_options
 from ..errors import (
     AsgilookError,
     ImageExists,
@@ -21,7 +22,6 @@ from ..errors import (
     StorageFull,
     StorageUnavailable,
 )
-from ..validators import s3_options
 
 log = logging.getLogger(__name__)
 

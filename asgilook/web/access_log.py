@@ -7,6 +7,7 @@ somebody may ask for it: in answer to a given one, and with a fault of the servi
 
 from __future__ import annotations
 
+import copy
 import itertools
 import json
 import logging
@@ -15,6 +16,8 @@ import secrets
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
+
+import uvicorn.config
 
 log = logging.getLogger('asgilook.access')
 
@@ -93,3 +96,17 @@ def _target(scope: Scope) -> str:
     query = scope['query_string']
     target: bytes = raw + b'?' + query if query else raw
     return target.decode('ascii', 'backslashreplace')
+
+
+def log_config() -> dict[str, Any]:
+    """Let the service's own log lines go where uvicorn's go."""
+    settings = copy.deepcopy(uvicorn.config.LOGGING_CONFIG)
+    handlers, formatters = settings['handlers'], settings['formatters']
+    settings['loggers']['asgilook'] = {'handlers': ['default'], 'level': 'INFO'}
+    formatters['line'] = {'format': '%(message)s'}
+    handlers['line'] = {**handlers['access'], 'formatter': 'line'}
+    settings['loggers']['asgilook.access'] = {
+        'handlers': ['line'],
+        'propagate': False,
+    }
+    return settings

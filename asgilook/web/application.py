@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from typing import Any
 from urllib.parse import quote_from_bytes
 
@@ -13,21 +12,15 @@ import falcon.inspect
 from falcon.routing import CompiledRouter
 
 from ..config import Config
-from ..errors import PROBLEM_JSON, BodyTimeout, Busy, InvalidRequest, problem
 from .access_log import Count, Exchange
 from .lifespan import Draining
+from .problems import PROBLEM_JSON, problem
 from .shortcut import Shortcut
-from .uploads import FORM_OVERHEAD, too_large
+from .uploads import GuardedBody, Receive
 from .urls import is_canonical
 
 Scope = dict[str, Any]
-Event = Mapping[str, Any]
-Receive = Callable[[], Awaitable[Event]]
 Send = Callable[[Any], Awaitable[None]]
-
-# A body must come in at this rate at least, in bytes a second, once `body_timeout`
-# has passed: a byte now and then doesn't keep a request alive.
-LEAST_RATE = 1024
 
 _BODILESS = frozenset({'GET', 'HEAD', 'OPTIONS'})
 
@@ -112,48 +105,3 @@ class CanonicalRouter(CompiledRouter):
 
 # Falcon inspects an app by the exact type of its router.
 falcon.inspect.register_router(CanonicalRouter)(falcon.inspect.inspect_compiled_router)
-
-
-class GuardedBody:
-    """An ASGI `receive` that raises for a body that is slow, broken off, or endless.
-
-    Falcon asks for the first event before any middleware, where an exception would
-    have no handler, and where the server would answer `Expect: 100-continue`: so the
-    first event is an empty one of ours. And Falcon's own stream takes a client that
-    hangs up for the end of the body.
-    """
-
-    def __init__(self, receive: Receive, limit: int, timeout: float) -> None:
-        self._receive = receive
-        self._limit = limit
-        self._timeout = timeout
-        self._started: float | None = None
-        self._received = 0
-        self._ended = False
-
-    async def receive(self) -> Event:
-        """Return the next event; raise `BodyTimeout`, `UploadTooLarge`, ..."""
-        if self._started is None:
-            self._started = time.monotonic()
-            return {'type': 'http.request', 'body': b'', 'more_body': True}
-        if self._ended:
-            return await self._receive()
-        try:
-            async with asyncio.timeout(self._seconds_left(self._started)):
-                event = await self._receive()
-        except TimeoutError:
-            raise BodyTimeout('The body came too slowly.') from None
-        except asyncio.CancelledError:
-            # Only a server that stops cancels a request, when its patience is over.
-            raise Busy('The service is stopping.') from None
-        if event['type'] == 'http.disconnect':
-            raise InvalidRequest('The client hung up before the end of its body.')
-        self._received += len(event.get('body', b''))
-        if self._received > self._limit + FORM_OVERHEAD:
-            raise too_large(self._limit)
-        self._ended = not event.get('more_body', False)
-        return event
-
-    def _seconds_left(self, started: float) -> float:
-        allowed = self._timeout + self._received / LEAST_RATE
-        return min(self._timeout, started + allowed - time.monotonic())

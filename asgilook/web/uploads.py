@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable
+import asyncio
+import time
+from collections.abc import AsyncIterable, Awaitable, Callable, Mapping
 from typing import Any, Protocol
 
 import falcon
 import falcon.asgi
 from falcon.media import MultipartFormHandler
 
-from ..errors import InvalidRequest, UploadTooLarge
+from ..errors import BodyTimeout, Busy, InvalidRequest, UploadTooLarge
+
+Event = Mapping[str, Any]
+Receive = Callable[[], Awaitable[Event]]
+
+# A body must come in at this rate at least, in bytes a second, once `body_timeout`
+# has passed: a byte now and then doesn't keep a request alive.
+LEAST_RATE = 1024
 
 # What a multipart form may have around its file: boundaries, headers, small fields.
 FORM_OVERHEAD = 64 * 1024
@@ -81,3 +90,48 @@ async def _receive(chunks: AsyncIterable[bytes], file: AsyncFile, limit: int) ->
 def too_large(limit: int) -> UploadTooLarge:
     """Make the error for an upload of more than `limit` bytes."""
     return UploadTooLarge(f'An upload may have {limit} bytes at most.')
+
+
+class GuardedBody:
+    """An ASGI `receive` that raises for a body that is slow, broken off, or endless.
+
+    Falcon asks for the first event before any middleware, where an exception would
+    have no handler, and where the server would answer `Expect: 100-continue`: so the
+    first event is an empty one of ours. And Falcon's own stream takes a client that
+    hangs up for the end of the body.
+    """
+
+    def __init__(self, receive: Receive, limit: int, timeout: float) -> None:
+        self._receive = receive
+        self._limit = limit
+        self._timeout = timeout
+        self._started: float | None = None
+        self._received = 0
+        self._ended = False
+
+    async def receive(self) -> Event:
+        """Return the next event; raise `BodyTimeout`, `UploadTooLarge`, ..."""
+        if self._started is None:
+            self._started = time.monotonic()
+            return {'type': 'http.request', 'body': b'', 'more_body': True}
+        if self._ended:
+            return await self._receive()
+        try:
+            async with asyncio.timeout(self._seconds_left(self._started)):
+                event = await self._receive()
+        except TimeoutError:
+            raise BodyTimeout('The body came too slowly.') from None
+        except asyncio.CancelledError:
+            # Only a server that stops cancels a request, when its patience is over.
+            raise Busy('The service is stopping.') from None
+        if event['type'] == 'http.disconnect':
+            raise InvalidRequest('The client hung up before the end of its body.')
+        self._received += len(event.get('body', b''))
+        if self._received > self._limit + FORM_OVERHEAD:
+            raise too_large(self._limit)
+        self._ended = not event.get('more_body', False)
+        return event
+
+    def _seconds_left(self, started: float) -> float:
+        allowed = self._timeout + self._received / LEAST_RATE
+        return min(self._timeout, started + allowed - time.monotonic())

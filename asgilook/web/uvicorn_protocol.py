@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from ..errors import PROBLEM_JSON, problem
+from .problems import PROBLEM_JSON, problem
 
 # A request's head must be there after so many seconds, and within so many bytes.
 HEAD_SECONDS = 10.0

@@ -13,14 +13,13 @@ import redis.asyncio
 from asgilook.config import create_redis_pool
 from asgilook.redis_clients import client
 from asgilook.redis_clients.aioredis import AioredisDriver
-from asgilook.redis_clients.client import Redis
-from asgilook.redis_clients.driver import Driver, Subscription
+from asgilook.redis_clients.client import Driver, Redis, Subscription
 from asgilook.redis_clients.redispy import (
     CONNECTIONS,
     RedisPyDriver,
     RedisPySubscription,
+    create_client,
 )
-from asgilook.redis_clients.redispy_clients import create_client
 
 from ..redis_servers import clients
 from ..servers import RedisServer, paused, until

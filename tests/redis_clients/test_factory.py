@@ -22,9 +22,13 @@ def configured(redis_host: Any) -> Config:
 
 def missing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let redis-py not be installed."""
-    for name in [name for name in sys.modules if name.startswith('asgilook.redis_clients.redispy')]:
+    for name in [
+        name
+        for name in sys.modules
+        if name.startswith('asgilook.redis_clients.redispy')
+    ]:
         monkeypatch.delitem(sys.modules, name)
-    monkeypatch.delattr('asgilook.redis_clients.redispy_clients', raising=False)
+    monkeypatch.delattr('asgilook.redis_clients.redispy', raising=False)
     monkeypatch.delattr('asgilook.redis_clients.redispy', raising=False)
     monkeypatch.setitem(sys.modules, 'redis', None)
     for name in [name for name in sys.modules if name.startswith('redis.')]:

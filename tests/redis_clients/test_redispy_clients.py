@@ -11,7 +11,7 @@ from asgilook.config import Config
 from asgilook.events.relay import CHANNEL
 from asgilook.redis_clients.client import Redis
 from asgilook.redis_clients.factory import create_driver
-from asgilook.redis_clients.redispy_clients import create_client
+from asgilook.redis_clients.redispy import create_client
 
 from ..events.test_hub import Subscriber
 from ..redis_servers import behind_sentinels, clients, cluster, fail_over

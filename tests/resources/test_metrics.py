@@ -17,8 +17,9 @@ from asgilook.app import create_app
 from asgilook.config import Config
 from asgilook.errors import ImageDamaged
 from asgilook.imaging import transform
+from asgilook.metrics import Metrics
 from asgilook.resources.http_metrics import HttpMetrics
-from asgilook.resources.metrics import Metrics
+from asgilook.resources.metrics import MetricsResource
 from asgilook.store import Store
 
 from .. import samples
@@ -185,7 +186,7 @@ def test_bytes_of_a_stream(config: Config, photo: bytes) -> None:
 
 
 def test_durations() -> None:
-    metrics = Metrics()
+    metrics = MetricsResource(Metrics())
     for status, seconds in ((200, 0.0001), (200, 0.02), (404, 0.026), (200, 3600.0)):
         scope = {'method': 'GET', 'route': '/x'}
         metrics.http.count(scope, status, 0, seconds)
@@ -205,7 +206,7 @@ def test_durations() -> None:
         assert scraped.value(f'{name}_bucket', le=bound, **labels) == count
 
 
-def render(metrics: Metrics) -> str:
+def render(metrics: MetricsResource) -> str:
     """Return what a scrape of these metrics gets."""
     app: App[Any, Any] = App()
     app.add_route('/metrics', metrics)
@@ -213,7 +214,7 @@ def render(metrics: Metrics) -> str:
 
 
 def test_labels_are_escaped() -> None:
-    metrics = Metrics()
+    metrics = MetricsResource(Metrics())
     metrics.http.count({'method': 'GET', 'route': '/"\\\n'}, 200, 7, 0)
     scraped = Scraped(render(metrics))
     assert scraped.requests('GET', '/"\\\n', 200) == 1

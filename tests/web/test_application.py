@@ -13,10 +13,9 @@ from falcon.testing import ASGIConductor, ASGIResponseEventCollector
 from asgilook.app import create_app
 from asgilook.config import Config
 from asgilook.errors import BodyTimeout
-from asgilook.web import application
-from asgilook.web.application import LEAST_RATE, GuardedBody
+from asgilook.web import uploads
 from asgilook.web.lifespan import Draining
-from asgilook.web.uploads import FORM_OVERHEAD
+from asgilook.web.uploads import FORM_OVERHEAD, LEAST_RATE, GuardedBody
 
 from .. import samples
 from ..conftest import apart, files, serve
@@ -144,7 +143,7 @@ def test_body_at_the_least_rate(
 ) -> None:
     """A byte now and then doesn't keep a request alive."""
     clock = Clock()
-    monkeypatch.setattr(application, 'time', clock)
+    monkeypatch.setattr(uploads, 'time', clock)
 
     async def receive() -> Event:
         for _ in range(3):

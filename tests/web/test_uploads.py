@@ -9,7 +9,8 @@ import falcon.testing
 import pytest
 from falcon.testing import TestClient
 
-from asgilook.errors import InvalidRequest, UploadTooLarge, add_error_handlers
+from asgilook.errors import InvalidRequest, UploadTooLarge
+from asgilook.web.problems import add_error_handlers
 from asgilook.web.uploads import receive_upload
 
 from ..conftest import problem

@@ -1,0 +1,18 @@
+"""Which index the settings ask for."""
+
+from __future__ import annotations
+
+from ..config import Config, needs_extra
+from ..storage.factory import local_folder
+from .base import Index
+from .folder import FolderIndex
+
+
+def make_index(config: Config) -> Index:
+    """Make the index, not yet started; raises `ConfigError`."""
+    if config.database_url is None:
+        return FolderIndex(local_folder(config))
+    with needs_extra(config, 'database_url', 'database'):
+        from ..index.database import DatabaseIndex
+
+        return DatabaseIndex(config.database_url)
