@@ -52,7 +52,12 @@ def create_app(config: Config | None = None) -> Application:
     images = Images(config, store, hub.publish)
     thumbnails = Thumbnails(config, store)
     cache = RedisCache(config)
-    health = Health(store.is_usable, store.database_state, cache.redis_state, draining)
+    health = Health(
+        is_storage_usable=store.is_usable,
+        database_state=store.database_state,
+        redis_state=cache.redis_state,
+        draining=draining,
+    )
 
     app = Application(
         config,

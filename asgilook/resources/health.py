@@ -1,4 +1,4 @@
-"""Whether the service lives, and whether it is to be sent requests."""
+"""Liveness and readiness of the service."""
 
 from __future__ import annotations
 
@@ -14,40 +14,41 @@ import falcon.asgi
 from ..web.lifespan import Draining
 from ..web.problems import PROBLEM_JSON
 
-State = Literal['up', 'down', 'none']
+ComponentState = Literal['up', 'down', 'none']
 
-# A part that has not answered after so many seconds is down.
-PATIENCE = 0.5
+# Seconds after which a component that has not answered is reported as down.
+PROBE_TIMEOUT = 0.5
 
 
 class Health:
-    """`/healthz/live` and `/healthz/ready`.
+    """The resources `/healthz/live` and `/healthz/ready`.
 
     Args:
-        storage: tells whether images can be read and stored; it may block.
-        database: asks the database; where there is none, it isn't mentioned.
-        redis: asks Redis, which is reported but never required.
-        draining: set once no new work is to be begun.
+        is_storage_usable: returns whether images can be read and stored; may block.
+        database_state: state of the database; `none` leaves it out of the response.
+        redis_state: state of Redis, which is reported but never required.
+        draining: whether the service accepts no new work.
     """
 
     def __init__(
         self,
-        storage: Callable[[], bool],
-        database: Callable[[], Awaitable[State]],
-        redis: Callable[[], Awaitable[State]],
+        *,
+        is_storage_usable: Callable[[], bool],
+        database_state: Callable[[], Awaitable[ComponentState]],
+        redis_state: Callable[[], Awaitable[ComponentState]],
         draining: Draining,
     ) -> None:
-        self._is_usable = storage
-        self._database = database
-        self._redis = redis
+        self._is_storage_usable = is_storage_usable
+        self._database_state = database_state
+        self._redis_state = redis_state
         self._draining = draining
-        # Of its own, so that it waits for no upload, and a dead disk holds only it.
+        # A separate thread waits for no upload, and a disk that hangs blocks only it.
         self._thread = ThreadPoolExecutor(1, 'asgilook-health')
 
     async def on_get_live(
         self, req: falcon.asgi.Request, resp: falcon.asgi.Response
     ) -> None:
-        """Answer: that alone shows that the event loop runs."""
+        """Send 200: any response shows that the event loop runs."""
         resp.media = {'state': 'live'}
         resp.cache_control = ['no-store']
 
@@ -56,39 +57,41 @@ class Health:
     async def on_get_ready(
         self, req: falcon.asgi.Request, resp: falcon.asgi.Response
     ) -> None:
-        """Say what of the service works, and with 503 that it can't go on like that."""
-        parts = await self._ask()
+        """Send the state of each component; 503 if no requests should be sent here."""
+        components = await self._probe()
         state, detail = 'ready', ''
-        for part in ('database', 'storage'):
-            if parts.get(part) == 'down':
-                state, detail = 'unready', f"The {part} can't be used now."
+        for name in ('database', 'storage'):
+            if components.get(name) == 'down':
+                state, detail = 'unready', f'The {name} is unavailable.'
         if self._draining.is_draining:
             state, detail = 'draining', 'The service is stopping.'
-        resp.media = {'state': state, **parts}
+        resp.media = {'state': state, **components}
         resp.cache_control = ['no-store']
         if detail:
             _make_problem(resp, detail)
 
     on_head_ready = on_get_ready
 
-    async def _ask(self) -> dict[str, State]:
+    async def _probe(self) -> dict[str, ComponentState]:
         storage, database, redis = await asyncio.gather(
-            _soon(self._storage()), _soon(self._database()), _soon(self._redis())
+            _within_timeout(self._storage_state()),
+            _within_timeout(self._database_state()),
+            _within_timeout(self._redis_state()),
         )
-        found: dict[str, State] = {'storage': storage}
+        components: dict[str, ComponentState] = {'storage': storage}
         if database != 'none':
-            found['database'] = database
-        return {**found, 'redis': redis}
+            components['database'] = database
+        return {**components, 'redis': redis}
 
-    async def _storage(self) -> State:
+    async def _storage_state(self) -> ComponentState:
         loop = asyncio.get_running_loop()
-        usable = await loop.run_in_executor(self._thread, self._is_usable)
+        usable = await loop.run_in_executor(self._thread, self._is_storage_usable)
         return 'up' if usable else 'down'
 
 
-async def _soon(state: Awaitable[State]) -> State:
+async def _within_timeout(state: Awaitable[ComponentState]) -> ComponentState:
     try:
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(PROBE_TIMEOUT):
             return await state
     except TimeoutError:
         return 'down'
