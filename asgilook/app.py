@@ -16,6 +16,7 @@ from .resources.gallery import add_gallery
 from .resources.health import Health
 from .resources.metrics import MetricsResource
 from .resources.openapi import OpenApi
+from .resources.probes import Probes
 from .store import Store
 from .web.application import Application
 from .web.conditional import Conditional
@@ -46,23 +47,25 @@ def create_app(config: Config | None = None) -> Application:
     config = config or Config()
     draining = Draining()
     metrics = Metrics()
-    metrics_resource = MetricsResource(metrics)
     store = Store(config, metrics)
     hub = Hub(config, draining)
     images = Images(config, store, hub.publish)
     thumbnails = Thumbnails(config, store)
     cache = RedisCache(config)
-    health = Health(
+    probes = Probes(
         is_storage_usable=store.is_usable,
+        free_bytes=store.free_bytes,
+        count_images=store.count,
         database_state=store.database_state,
         redis_state=cache.redis_state,
-        draining=draining,
     )
+    metrics_resource = MetricsResource(metrics, probes)
+    health = Health(probes, draining)
 
     app = Application(
         config,
         draining,
-        metrics_resource.http.count,
+        metrics_resource.count,
         Shortcut(cache.find, store.is_current),
         middleware=[
             *cors(config),

@@ -15,6 +15,7 @@ from .. import __version__
 from ..config import Config, ConfigError, describe
 from ..web.access_log import log_config
 from ..web.uvicorn_protocol import LimitedProtocol, raise_file_limit
+from ..worker_files import shared_folder
 from . import healthcheck
 from .places import prepared
 
@@ -199,18 +200,19 @@ def _check(args: argparse.Namespace) -> int:
 def _serve(args: argparse.Namespace) -> int:
     prepared(Config())
     raise_file_limit()
-    uvicorn.run(
-        'asgilook.asgi:app',
-        host=args.host,
-        port=args.port,
-        workers=args.workers,
-        http=LimitedProtocol,
-        ws='none',
-        lifespan='on',
-        timeout_graceful_shutdown=GRACEFUL_SHUTDOWN,
-        timeout_keep_alive=KEEP_ALIVE,
-        server_header=False,
-        access_log=False,
-        log_config=log_config(),
-    )
+    with shared_folder(args.workers):
+        uvicorn.run(
+            'asgilook.asgi:app',
+            host=args.host,
+            port=args.port,
+            workers=args.workers,
+            http=LimitedProtocol,
+            ws='none',
+            lifespan='on',
+            timeout_graceful_shutdown=GRACEFUL_SHUTDOWN,
+            timeout_keep_alive=KEEP_ALIVE,
+            server_header=False,
+            access_log=False,
+            log_config=log_config(),
+        )
     return 0

@@ -2,48 +2,25 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-from collections.abc import Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
-from typing import Literal
 
 import falcon
 import falcon.asgi
 
 from ..web.lifespan import Draining
 from ..web.problems import PROBLEM_JSON
-
-ComponentState = Literal['up', 'down', 'none']
-
-# Seconds after which a component that has not answered is reported as down.
-PROBE_TIMEOUT = 0.5
+from .probes import Probes
 
 
 class Health:
     """The resources `/healthz/live` and `/healthz/ready`.
 
-    Args:
-        is_storage_usable: returns whether images can be read and stored; may block.
-        database_state: state of the database; `none` leaves it out of the response.
-        redis_state: state of Redis, which is reported but never required.
-        draining: whether the service accepts no new work.
+    Redis is reported but never required.
     """
 
-    def __init__(
-        self,
-        *,
-        is_storage_usable: Callable[[], bool],
-        database_state: Callable[[], Awaitable[ComponentState]],
-        redis_state: Callable[[], Awaitable[ComponentState]],
-        draining: Draining,
-    ) -> None:
-        self._is_storage_usable = is_storage_usable
-        self._database_state = database_state
-        self._redis_state = redis_state
+    def __init__(self, probes: Probes, draining: Draining) -> None:
+        self._probes = probes
         self._draining = draining
-        # A separate thread waits for no upload, and a disk that hangs blocks only it.
-        self._thread = ThreadPoolExecutor(1, 'asgilook-health')
 
     async def on_get_live(
         self, req: falcon.asgi.Request, resp: falcon.asgi.Response
@@ -58,7 +35,7 @@ class Health:
         self, req: falcon.asgi.Request, resp: falcon.asgi.Response
     ) -> None:
         """Send the state of each component; 503 if no requests should be sent here."""
-        components = await self._probe()
+        components = await self._probes.components()
         state, detail = 'ready', ''
         for name in ('database', 'storage'):
             if components.get(name) == 'down':
@@ -71,30 +48,6 @@ class Health:
             _make_problem(resp, detail)
 
     on_head_ready = on_get_ready
-
-    async def _probe(self) -> dict[str, ComponentState]:
-        storage, database, redis = await asyncio.gather(
-            _within_timeout(self._storage_state()),
-            _within_timeout(self._database_state()),
-            _within_timeout(self._redis_state()),
-        )
-        components: dict[str, ComponentState] = {'storage': storage}
-        if database != 'none':
-            components['database'] = database
-        return {**components, 'redis': redis}
-
-    async def _storage_state(self) -> ComponentState:
-        loop = asyncio.get_running_loop()
-        usable = await loop.run_in_executor(self._thread, self._is_storage_usable)
-        return 'up' if usable else 'down'
-
-
-async def _within_timeout(state: Awaitable[ComponentState]) -> ComponentState:
-    try:
-        async with asyncio.timeout(PROBE_TIMEOUT):
-            return await state
-    except TimeoutError:
-        return 'down'
 
 
 def _make_problem(resp: falcon.asgi.Response, detail: str) -> None:

@@ -16,10 +16,12 @@ from asgilook.app import create_app
 from asgilook.config import Config
 from asgilook.errors import ImageDamaged
 from asgilook.imaging import transform
-from asgilook.resources.health import ComponentState, Health
+from asgilook.resources.health import Health
+from asgilook.resources.probes import ComponentState
 from asgilook.web.lifespan import Draining
 
 from ..conftest import no_redis, problem, serve
+from .test_probes import make_probes, up
 
 READY, LIVE = '/healthz/ready', '/healthz/live'
 
@@ -110,16 +112,6 @@ def probe(health: Health) -> tuple[Result, float]:
     return TestClient(app).simulate_get(READY), time.monotonic() - start
 
 
-async def no_database() -> ComponentState:
-    """Stand for an index without a database."""
-    return 'none'
-
-
-async def up() -> ComponentState:
-    """Stand for a component that works."""
-    return 'up'
-
-
 async def down() -> ComponentState:
     """Stand for a component that reports a failure."""
     return 'down'
@@ -130,15 +122,9 @@ async def hang() -> ComponentState:
     return await asyncio.sleep(30, 'up')
 
 
-def make_health(**probes: Any) -> Health:
+def make_health(draining: Draining | None = None, **probes: Any) -> Health:
     """Return the resource; components that are not named work."""
-    working: dict[str, Any] = {
-        'is_storage_usable': lambda: True,
-        'database_state': no_database,
-        'redis_state': up,
-        'draining': Draining(),
-    }
-    return Health(**{**working, **probes})
+    return Health(make_probes(**probes), draining or Draining())
 
 
 def test_draining() -> None:
@@ -160,7 +146,7 @@ def test_hanging_disk_blocks_one_thread(monkeypatch: pytest.MonkeyPatch) -> None
         began.append(True)
         return over.wait(30)
 
-    monkeypatch.setattr('asgilook.resources.health.PROBE_TIMEOUT', 0.1)
+    monkeypatch.setattr('asgilook.resources.probes.PROBE_TIMEOUT', 0.1)
     health = make_health(is_storage_usable=wait)
     for _ in range(3):
         answer, seconds = probe(health)
@@ -168,7 +154,7 @@ def test_hanging_disk_blocks_one_thread(monkeypatch: pytest.MonkeyPatch) -> None
         assert seconds < 5
     assert began == [True]
     over.set()
-    monkeypatch.setattr('asgilook.resources.health.PROBE_TIMEOUT', 10)
+    monkeypatch.setattr('asgilook.resources.probes.PROBE_TIMEOUT', 10)
     assert probe(health)[0].status_code == 200
     assert began == [True] * 2
 
@@ -183,7 +169,7 @@ def test_ready_with_database() -> None:
 def test_unavailable_database(
     monkeypatch: pytest.MonkeyPatch, database: Callable[[], Awaitable[ComponentState]]
 ) -> None:
-    monkeypatch.setattr('asgilook.resources.health.PROBE_TIMEOUT', 0.1)
+    monkeypatch.setattr('asgilook.resources.probes.PROBE_TIMEOUT', 0.1)
     answer, seconds = probe(make_health(database_state=database))
     assert problem(answer, 503) == 'The database is unavailable.'
     parts = {'storage': 'up', 'database': 'down', 'redis': 'up'}
@@ -192,7 +178,7 @@ def test_unavailable_database(
 
 
 def test_hanging_redis(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr('asgilook.resources.health.PROBE_TIMEOUT', 0.1)
+    monkeypatch.setattr('asgilook.resources.probes.PROBE_TIMEOUT', 0.1)
     answer, seconds = probe(make_health(redis_state=hang))
     assert answer.status_code == 200
     assert answer.json == {'state': 'ready', 'storage': 'up', 'redis': 'down'}
