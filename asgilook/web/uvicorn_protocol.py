@@ -18,7 +18,7 @@ from typing import Any
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from .connections import IdleConnections, OneWrite, max_connections
-from .problems import PROBLEM_JSON, problem
+from .problems import problem_response
 
 # Limits on the head of a request, in seconds and bytes.
 HEADER_TIMEOUT = 10.0
@@ -76,16 +76,12 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         """Reject malformed HTTP with problem details, as every other error."""
-        body = problem(400, msg)
-        head = (
-            'HTTP/1.1 400 Bad Request',
-            f'date: {formatdate(usegmt=True)}',
-            f'content-type: {PROBLEM_JSON}',
-            f'content-length: {len(body)}',
-            'cache-control: no-store',
-            'connection: close\r\n\r\n',
+        problem = problem_response(
+            400, msg, headers={'date': formatdate(usegmt=True), 'connection': 'close'}
         )
-        self.transport.write('\r\n'.join(head).encode() + body)
+        headers = [f'{name}: {value}' for name, value in problem.headers.items()]
+        head = '\r\n'.join(['HTTP/1.1 400 Bad Request', *headers, '\r\n'])
+        self.transport.write(head.encode() + problem.body)
         self.transport.close()
 
     def on_message_begin(self) -> None:
