@@ -331,7 +331,7 @@ def test_command_is_interrupted(
     [
         ([], 'either a FOLDER or --from-storage'),
         (['x', '--from-storage', 'file:///x'], 'either a FOLDER or --from-storage'),
-        (['x', '--from-database', 'sqlite:////x'], 'goes with --from-storage'),
+        (['x', '--from-database', 'sqlite:////x'], 'requires --from-storage'),
         (['--from-storage', 'ftp://x'], "--from-storage='ftp://x': must be"),
         (['--from-storage', 'file:///no/such'], '/no/such: No such file or directory'),
         (['--from-storage', 's3://bucket'], 'add --from-database'),
