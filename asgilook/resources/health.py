@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Literal
@@ -12,7 +11,7 @@ import falcon
 import falcon.asgi
 
 from ..web.lifespan import Draining
-from ..web.problems import PROBLEM_JSON
+from ..web.problems import problem_response
 
 State = Literal['up', 'down', 'none']
 
@@ -67,7 +66,8 @@ class Health:
         resp.media = {'state': state, **parts}
         resp.cache_control = ['no-store']
         if detail:
-            _make_problem(resp, detail)
+            headers = {'retry-after': '1'}
+            problem_response(503, detail, headers=headers, **resp.media).send_as(resp)
 
     on_head_ready = on_get_ready
 
@@ -92,12 +92,3 @@ async def _soon(state: Awaitable[State]) -> State:
             return await state
     except TimeoutError:
         return 'down'
-
-
-def _make_problem(resp: falcon.asgi.Response, detail: str) -> None:
-    """Make the answer an error, with its parts as extensions (RFC 9457 section 3.2)."""
-    problem = {'type': 'about:blank', 'title': 'Service Unavailable', 'status': 503}
-    resp.status = falcon.HTTP_503
-    resp.data = json.dumps({**problem, 'detail': detail, **resp.media}).encode()
-    resp.content_type = PROBLEM_JSON
-    resp.retry_after = 1

@@ -14,7 +14,7 @@ from falcon.routing import CompiledRouter
 from ..config import Config
 from .access_log import Count, Exchange
 from .lifespan import Draining
-from .problems import PROBLEM_JSON, problem
+from .problems import problem_response
 from .shortcut import Shortcut
 from .uploads import GuardedBody, Receive
 from .urls import is_canonical
@@ -77,14 +77,11 @@ class Application(falcon.asgi.App[falcon.asgi.Request, falcon.asgi.Response]):
 
 
 async def _send_stopping(send: Send) -> None:
-    body = problem(503, 'The service is stopping.')
-    headers = [
-        (b'content-type', PROBLEM_JSON.encode()),
-        (b'content-length', b'%d' % len(body)),
-        (b'cache-control', b'no-store'),
-        (b'retry-after', b'1'),
-    ]
-    await send({'type': 'http.response.start', 'status': 503, 'headers': headers})
+    status, _, body = problem = problem_response(
+        503, 'The service is stopping.', headers={'retry-after': '1'}
+    )
+    headers = problem.asgi_headers()
+    await send({'type': 'http.response.start', 'status': status, 'headers': headers})
     await send({'type': 'http.response.body', 'body': body})
 
 

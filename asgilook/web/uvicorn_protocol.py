@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from .problems import PROBLEM_JSON, problem
+from .problems import problem_response
 
 # A request's head must be there after so many seconds, and within so many bytes.
 HEAD_SECONDS = 10.0
@@ -87,16 +87,10 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         """Refuse what is no HTTP, in the form of every other error."""
-        body = problem(400, msg)
-        head = (
-            'HTTP/1.1 400 Bad Request',
-            f'date: {formatdate(usegmt=True)}',
-            f'content-type: {PROBLEM_JSON}',
-            f'content-length: {len(body)}',
-            'cache-control: no-store',
-            'connection: close\r\n\r\n',
-        )
-        self.transport.write('\r\n'.join(head).encode() + body)
+        problem = problem_response(400, msg, headers={'connection': 'close'})
+        head = ['HTTP/1.1 400 Bad Request', f'date: {formatdate(usegmt=True)}']
+        head += [f'{name}: {value}' for name, value in problem.headers.items()]
+        self.transport.write('\r\n'.join([*head, '\r\n']).encode() + problem.body)
         self.transport.close()
 
     def on_message_begin(self) -> None:
