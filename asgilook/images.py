@@ -54,7 +54,7 @@ class Images:
     """The collection at `/images`, and each image below it."""
 
     def __init__(
-        self, config: Config, store: Store, publish: Callable[[str, Any], None]
+        self, config: Config, store: Store, *, publish: Callable[[str, Any], None]
     ) -> None:
         self.config = config
         self._store = store

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterable, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterable
 from typing import Any, Protocol
 
 import falcon
@@ -12,9 +12,7 @@ import falcon.asgi
 from falcon.media import MultipartFormHandler
 
 from ..errors import BodyTimeout, Busy, InvalidRequest, UploadTooLarge
-
-Event = Mapping[str, Any]
-Receive = Callable[[], Awaitable[Event]]
+from .asgi_types import Event, Receive
 
 # A body must come in at this rate at least, in bytes a second, once `body_timeout`
 # has passed: a byte now and then doesn't keep a request alive.

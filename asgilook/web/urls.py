@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from typing import Any
 
 from falcon.routing import BaseConverter
 
 from ..models import UUID
+from .asgi_types import Scope
 
 _SIZE = re.compile('([1-9][0-9]{0,4})x([1-9][0-9]{0,4})')
 
@@ -29,7 +29,7 @@ class PixelSize(BaseConverter):
         return (int(match[1]), int(match[2])) if match else None
 
 
-def is_canonical(scope: dict[str, Any]) -> bool:
+def is_canonical(scope: Scope) -> bool:
     """Tell whether the path of a request has one leading slash, and no %-escape."""
     raw: bytes = scope.get('raw_path', b'')
     return not (raw.startswith(b'//') or b'%' in raw)
