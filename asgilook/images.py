@@ -122,7 +122,7 @@ class Images:
         """Remove an image, with its thumbnails and every cached copy."""
         if self.config.api_token is None:
             raise falcon.HTTPForbidden(
-                description='Deleting needs api_token to be set.'
+                description='Deleting images requires the setting api_token.'
             )
         image = await self._store.get(image_id)
         await self._store.delete(image)
