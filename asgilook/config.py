@@ -13,6 +13,7 @@ from . import backend_urls, validators
 from .backend_urls import redact
 
 ENV_PREFIX = 'ASGI_LOOK_'
+DEFAULT_CACHE_TTL = 3600
 DEFAULT_STORAGE_PATH = '/tmp/asgilook'  # noqa: S108 (the tutorial's; warned about)
 
 
@@ -97,7 +98,9 @@ class Config:
         validators.integer(1, 100),
         'of images that were no JPEG, and of thumbnails',
     )
-    cache_ttl: int = _setting('3600', validators.integer(1), 'seconds in Redis')
+    cache_ttl: int = _setting(
+        str(DEFAULT_CACHE_TTL), validators.integer(1), 'seconds in Redis'
+    )
     cache_body_size: int = _setting(
         '1 MiB', validators.size, 'larger bodies are not put into a cache'
     )

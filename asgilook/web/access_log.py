@@ -14,15 +14,15 @@ import logging
 import re
 import secrets
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any
 
 import uvicorn.config
 
+from .asgi_types import Headers, Scope, Send
+
 log = logging.getLogger('asgilook.access')
 
-Scope = dict[str, Any]
-Send = Callable[[Any], Awaitable[None]]
 Count = Callable[[Scope, int, int, float], None]
 
 _SANE_ID = re.compile(rb'[A-Za-z0-9._:/+=-]{1,128}')
@@ -42,7 +42,7 @@ class Exchange:
         self._send = send
         self.status = 500
         self._sent = 0
-        self.headers: list[tuple[bytes, bytes]] = []
+        self.headers: Headers = []
         # Falcon's TestClient gives iterators, which can be read only once.
         scope['headers'] = [(name, value) for name, value in scope['headers']]
         scope['fields'] = dict(scope['headers'])

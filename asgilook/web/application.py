@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from typing import Any
 from urllib.parse import quote_from_bytes
 
@@ -13,14 +12,12 @@ from falcon.routing import CompiledRouter
 
 from ..config import Config
 from .access_log import Count, Exchange
+from .asgi_types import Receive, Scope, Send
 from .lifespan import Draining
 from .problems import problem_response
 from .shortcut import Shortcut
-from .uploads import GuardedBody, Receive
+from .uploads import GuardedBody
 from .urls import is_canonical
-
-Scope = dict[str, Any]
-Send = Callable[[Any], Awaitable[None]]
 
 _BODILESS = frozenset({'GET', 'HEAD', 'OPTIONS'})
 
@@ -31,6 +28,7 @@ class Application(falcon.asgi.App[falcon.asgi.Request, falcon.asgi.Response]):
     def __init__(
         self,
         config: Config,
+        *,
         draining: Draining,
         count: Count,
         shortcut: Shortcut,

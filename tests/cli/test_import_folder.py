@@ -156,7 +156,7 @@ def test_import_prints_rejections(
     assert (importer.imported, importer.present, importer.rejected) == (3, 0, 7)
     assert capsys.readouterr().err.splitlines() == [
         f'{odd!r}: The file is empty; expected an image.',
-        f'{folder}/bytes: An upload may have 100000 bytes at most.',
+        f'{folder}/bytes: The upload is larger than the limit of 100000 bytes.',
         f"{folder}/cut: The image is damaged: it can't be decoded.",
         f'{folder}/gone: No such file or directory',
         f'{folder}/pipe: Not a regular file.',

@@ -331,7 +331,7 @@ def test_refused_file_is_explained(
 @pytest.mark.parametrize('settings', [{'max_upload_size': 50_000}])
 def test_too_large_file_is_explained(window: Window, pictures: list[Path]) -> None:
     window.choose(pictures[0])
-    expect(window.uploads).to_contain_text('50000 bytes at most')
+    expect(window.uploads).to_contain_text('limit of 50000 bytes')
 
 
 def test_busy_service_is_asked_again(window: Window, pictures: list[Path]) -> None:
@@ -561,11 +561,11 @@ def test_upload_and_delete_with_a_token(
 ) -> None:
     other = windows()
     window.choose(*pictures[:2])
-    expect(window.uploads.first).to_contain_text('This needs the token of the service.')
-    expect(window.uploads.last).to_contain_text('This needs the token of the service.')
+    expect(window.uploads.first).to_contain_text('bearer token')
+    expect(window.uploads.last).to_contain_text('bearer token')
     window.button('Enter token: photo 0.jpg').click()
     window.enter_token('a wrong one')
-    expect(window.uploads.first).to_contain_text('This needs the token of the service.')
+    expect(window.uploads.first).to_contain_text('bearer token')
     expect(window.button('Enter token: photo 0.jpg')).to_be_visible()
     window.button('Enter token: photo 0.jpg').click()
     window.enter_token(TOKEN)
@@ -624,7 +624,7 @@ def test_service_without_a_token_does_not_delete(
     window.page.locator('.card a').click()
     window.button('Delete').click()
     window.button('Delete for good?').click()
-    window.said('Deleting needs api_token to be set.')
+    window.said('Deleting images requires the setting api_token.')
     expect(window.cards).to_have_count(1)
 
 
