@@ -54,7 +54,7 @@ _HEADERS = {
 
 
 class Hub:
-    """Falcon middleware without requests: the subscriptions of this worker.
+    """The subscriptions of this worker.
 
     `dropped` counts those that were ended because their clients did not read.
     """
@@ -76,12 +76,12 @@ class Hub:
     def __len__(self) -> int:
         return len(self._subscriptions)
 
-    async def process_startup(self, scope: Any, event: Any) -> None:
+    async def start(self) -> None:
         """Join the other workers, in the background."""
         self._relay.start()
         self._closing = asyncio.create_task(self._close_in_time())
 
-    async def process_shutdown(self, scope: Any, event: Any) -> None:
+    async def stop(self) -> None:
         """End all streams."""
         await self._relay.stop()
         self._close()

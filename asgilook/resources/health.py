@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import json
-
-import falcon
 import falcon.asgi
 
 from ..web.lifespan import Draining
-from ..web.problems import PROBLEM_JSON
+from ..web.problems import problem_response
 from .probes import Probes
 
 
@@ -45,15 +42,7 @@ class Health:
         resp.media = {'state': state, **components}
         resp.cache_control = ['no-store']
         if detail:
-            _make_problem(resp, detail)
+            headers = {'retry-after': '1'}
+            problem_response(503, detail, headers=headers, **resp.media).send_as(resp)
 
     on_head_ready = on_get_ready
-
-
-def _make_problem(resp: falcon.asgi.Response, detail: str) -> None:
-    """Make the answer an error, with its parts as extensions (RFC 9457 section 3.2)."""
-    problem = {'type': 'about:blank', 'title': 'Service Unavailable', 'status': 503}
-    resp.status = falcon.HTTP_503
-    resp.data = json.dumps({**problem, 'detail': detail, **resp.media}).encode()
-    resp.content_type = PROBLEM_JSON
-    resp.retry_after = 1

@@ -67,12 +67,12 @@ def during(config: Config, scenario: Callable[[Hub], Awaitable[None]]) -> None:
 
     async def main() -> None:
         draining = Draining()
-        await draining.process_startup(None, None)
+        await draining.start()
         hub = Hub(config, draining)
-        await hub.process_startup(None, None)
+        await hub.start()
         await scenario(hub)
-        await hub.process_shutdown(None, None)
-        await draining.process_shutdown(None, None)
+        await hub.stop()
+        await draining.stop()
 
     asyncio.run(main())
 
@@ -193,23 +193,23 @@ def test_subscribers_are_bounded(
 def test_streams_end_as_soon_as_the_service_begins_to_stop(alone: Config) -> None:
     async def main() -> None:
         draining = Draining()
-        await draining.process_startup(None, None)
+        await draining.start()
         hub = Hub(alone, draining)
-        await hub.process_startup(None, None)
+        await hub.start()
         stream = hub.subscribe()
         await read(stream)
-        await draining.process_shutdown(None, None)
+        await draining.stop()
         with pytest.raises(StopAsyncIteration):
             await read(stream, seconds=1)
         with pytest.raises(Unavailable):
             hub.subscribe()
-        await hub.process_shutdown(None, None)
+        await hub.stop()
 
     asyncio.run(main())
 
 
 def test_shutdown_without_startup(alone: Config) -> None:
-    asyncio.run(Hub(alone, Draining()).process_shutdown(None, None))
+    asyncio.run(Hub(alone, Draining()).stop())
 
 
 def test_many_subscribers_take_their_time(alone: Config) -> None:
@@ -228,7 +228,7 @@ def test_many_subscribers_take_their_time(alone: Config) -> None:
 def test_event_reaches_each_worker_once(config: Config) -> None:
     async def scenario(hub: Hub) -> None:
         other = Hub(config, Draining())
-        await other.process_startup(None, None)
+        await other.start()
         await joined(hub)
         await joined(other)
         streams = [hub.subscribe(), other.subscribe()]
@@ -244,7 +244,7 @@ def test_event_reaches_each_worker_once(config: Config) -> None:
         await read(streams[1])
         resumed = await read(other.subscribe(last))
         assert resumed == [('deleted', {}), (None, None)]
-        await other.process_shutdown(None, None)
+        await other.stop()
 
     during(config, scenario)
 

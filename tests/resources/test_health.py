@@ -131,7 +131,7 @@ def test_draining() -> None:
     draining = Draining()
     health = make_health(draining=draining)
     assert probe(health)[0].status_code == 200
-    asyncio.run(draining.process_shutdown({}, {}))
+    asyncio.run(draining.stop())
     answer, _ = probe(health)
     assert problem(answer, 503) == 'The service is stopping.'
     expected = {'state': 'draining', 'storage': 'up', 'redis': 'up'}
