@@ -17,6 +17,7 @@ from .resources.gallery import add_gallery
 from .resources.health import Health
 from .resources.metrics import MetricsResource
 from .resources.openapi import OpenApi
+from .resources.probes import Probes
 from .store import Store
 from .web.application import Application
 from .web.conditional import Conditional
@@ -31,7 +32,6 @@ def create_app(config: Config | None = None) -> Application:
     """Build the service, by default with the settings from the environment."""
     config = config or Config()
     metrics = Metrics()
-    metrics_resource = MetricsResource(metrics)
     draining = Draining()
     store = Store(config, metrics)
     relay = Relay(create_driver(config), config.redis_timeout)
@@ -39,17 +39,20 @@ def create_app(config: Config | None = None) -> Application:
     cache = RedisCache(config)
     images = Images(config, store, publish=hub.publish)
     thumbnails = Thumbnails(config, store)
-    health = Health(
-        storage=store.is_usable,
-        database=store.database_state,
-        redis=cache.redis_state,
-        draining=draining,
+    probes = Probes(
+        is_storage_usable=store.is_usable,
+        free_bytes=store.free_bytes,
+        count_images=store.count,
+        database_state=store.database_state,
+        redis_state=cache.redis_state,
     )
+    metrics_resource = MetricsResource(metrics, probes)
+    health = Health(probes, draining)
 
     app = Application(
         config,
         draining=draining,
-        count=metrics_resource.http.count,
+        count=metrics_resource.count,
         shortcut=Shortcut(find=cache.find, is_current=store.is_current),
         # NOTE(order): Falcon calls `process_startup` and `process_resource` in this
         #   order, `process_response` in reverse.

@@ -47,12 +47,12 @@ class Application(falcon.asgi.App[falcon.asgi.Request, falcon.asgi.Response]):
         if scope['type'] != 'http':
             await super().__call__(scope, receive, send)
             return
-        exchange = Exchange(scope, send)
+        exchange = Exchange(scope, send, self._count)
         try:
             if not await self._shortcut.answer(scope, exchange.send):
                 await self._answer(scope, receive, exchange)
         finally:
-            exchange.count(self._count)
+            exchange.count()
             exchange.log(self._config.access_log)
 
     async def _answer(self, scope: Scope, receive: Receive, exchange: Exchange) -> None:
