@@ -7,9 +7,12 @@ from falcon.media import MessagePackHandler
 
 from .cache import RedisCache
 from .config import Config
-from .events.hub import Events, Hub
+from .events.hub import Hub
+from .events.relay import Relay
+from .events.resource import Events
 from .images import Images, Thumbnails
 from .metrics import Metrics
+from .redis_clients.factory import create_driver
 from .resources.gallery import add_gallery
 from .resources.health import Health
 from .resources.metrics import MetricsResource
@@ -31,7 +34,8 @@ def create_app(config: Config | None = None) -> Application:
     metrics = Metrics()
     draining = Draining()
     store = Store(config, metrics)
-    hub = Hub(config, draining)
+    relay = Relay(create_driver(config), config.redis_timeout)
+    hub = Hub(relay, draining, metrics)
     cache = RedisCache(config)
     images = Images(config, store, publish=hub.publish)
     thumbnails = Thumbnails(config, store)

@@ -64,6 +64,16 @@ class Metrics:
             'Uploads and renders rejected because too many were waiting.',
             registry=self.registry,
         )
+        self.events_invalid = Counter(
+            'asgilook_events_invalid',
+            'Messages on the Redis channel of events that are not events.',
+            registry=self.registry,
+        )
+        self.event_streams_dropped = Counter(
+            'asgilook_event_streams_dropped',
+            'Event streams closed because their clients did not read.',
+            registry=self.registry,
+        )
         self.requests = RequestMetrics(self.registry)
 
 

@@ -113,6 +113,8 @@ def test_names_and_types(client: TestClient, image: Json) -> None:
         'asgilook_cache_results': 'counter',
         'asgilook_job_duration_seconds': 'histogram',
         'asgilook_queue_length': 'gauge',
+        'asgilook_event_streams_dropped': 'counter',
+        'asgilook_events_invalid': 'counter',
         'asgilook_refusals': 'counter',
         'asgilook_uploads': 'counter',
     }
