@@ -1,4 +1,4 @@
-"""Databases of the service, as the tests ask them past it."""
+"""Direct access of the tests to the databases of the service."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ class PostgreSQL:
         self.port = urlsplit(url).port or 5432
 
     def at(self, port: int) -> str:
-        """Return its URL on another port, where a proxy can read all."""
+        """Return its URL on the port of a proxy, without encryption."""
         parts = urlsplit(self.url)
         user = parts.netloc.rpartition('@')[0]
         netloc, query = f'{user}@127.0.0.1:{port}', f'{parts.query}&sslmode=disable'
         return urlunsplit(parts._replace(netloc=netloc, query=query))
 
     def execute(self, *statements: str) -> list[tuple[Any, ...]]:
-        """Run statements on a connection of their own; return the last one's rows."""
-        with ThreadPoolExecutor(1) as executor:  # where no event loop runs yet
+        """Run statements on a new connection; return the rows of the last one."""
+        with ThreadPoolExecutor(1) as executor:  # in a thread without an event loop
             rows = executor.submit(backends.sql, self.url, *statements).result()
         return [tuple(row) for row in rows]
 
@@ -44,7 +44,7 @@ class PostgreSQL:
 
     @contextlib.asynccontextmanager
     async def locked(self) -> AsyncIterator[None]:
-        """Let every statement on the images wait."""
+        """Block every statement on the images."""
         connection = await asyncpg.connect(self.url)
         try:
             async with connection.transaction():
@@ -55,14 +55,14 @@ class PostgreSQL:
 
 
 class SQLite:
-    """A file, made at the first use."""
+    """A file, created at its first use."""
 
     def __init__(self, url: str) -> None:
         self.url = url
         self.path = urlsplit(url).path
 
     def execute(self, *statements: str) -> list[tuple[Any, ...]]:
-        """Run statements, and commit; return the last one's rows."""
+        """Run statements, and commit; return the rows of the last one."""
         with contextlib.closing(sqlite3.connect(self.path, timeout=10)) as connection:
             for statement in statements:
                 rows = connection.execute(statement).fetchall()
