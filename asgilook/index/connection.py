@@ -66,7 +66,7 @@ class Connector:
             await self._open()
         except (*_ERRORS, ValueError) as ex:
             raise ConfigError(
-                f'ASGI_LOOK_DATABASE_URL={redact(self._url)!r}: {describe(ex)}'
+                describe(ex), 'ASGI_LOOK_DATABASE_URL', redact(self._url)
             ) from ex
         self._running = True
 
