@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import AsyncIterator
+import uuid
+from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import parse_qs, urlsplit, urlunsplit
 
 import asyncpg
 
@@ -41,6 +42,32 @@ class PostgreSQL:
             "AND application_name = 'asgilook'"
         )
         return int(count)
+
+    def end_connections(self) -> None:
+        """End the connections of the service."""
+        self.execute(
+            'SELECT pg_terminate_backend(pid) FROM pg_stat_activity '
+            "WHERE datname = current_database() AND application_name = 'asgilook'"
+        )
+
+    @contextlib.contextmanager
+    def role(self, options: str = '') -> Iterator[str]:
+        """Create a role that may use the schema; yield its name."""
+        name = f'asgilook_test_{uuid.uuid4().hex}'
+        (path,) = parse_qs(urlsplit(self.url).query)['search_path']
+        self.execute(
+            f"CREATE ROLE {name} LOGIN PASSWORD 'postgres' {options}",
+            f'GRANT ALL ON SCHEMA {path} TO {name}',
+        )
+        try:
+            yield name
+        finally:
+            self.end_connections()
+            self.execute(f'DROP OWNED BY {name}', f'DROP ROLE {name}')
+
+    def as_role(self, name: str) -> str:
+        """Return its URL for a role."""
+        return self.url.replace('//postgres:', f'//{name}:')
 
     @contextlib.asynccontextmanager
     async def locked(self) -> AsyncIterator[None]:

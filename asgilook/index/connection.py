@@ -1,8 +1,7 @@
-"""Statements on a database that may be unavailable.
+"""A database that may be unavailable, or read-only.
 
-A connection that is lost is replaced, and its work repeated once. If that fails, or if
-the database doesn't answer in time, all further calls fail at once while a single task
-reconnects: no request waits for a server that is stopped or frozen.
+If it can't be reached, or doesn't answer in time, all further calls fail at once while
+a single task reconnects: no request waits for a server that is stopped or frozen.
 """
 
 from __future__ import annotations
@@ -10,33 +9,31 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ..backend_urls import redact
 from ..concurrency import CircuitBreaker
 from ..config import ConfigError
-from ..errors import DatabaseGone, OutcomeUnknown, StorageFull, StorageUnavailable
-from . import engine, schema
-from .sqlstate import describe, is_disconnect, is_full, is_unavailable
+from ..errors import DatabaseGone, StorageFull, StorageUnavailable
+from . import attempts, schema
+from .attempts import UNAVAILABLE, Work
+from .engine import Connections
+from .sqlstate import describe, is_full, is_read_only
 
 log = logging.getLogger(__name__)
 
 T = TypeVar('T')
 
-# Called with a connection and the number of the attempt: 1, or 2 if the connection was
-# lost in the first, whose statement may have been executed.
-Work = Callable[[AsyncConnection, int], Awaitable[T]]
-
-# Pause between two attempts to reconnect.
+# Pause between two attempts to reconnect, or to change a read-only database; seconds.
 RETRY_SECONDS = 1.0
 
-_LOG_SECONDS = 60.0
-_ERRORS = (SQLAlchemyError, OSError)
-_UNAVAILABLE = "The database can't be reached now."
+# Minimum time between two log lines about failed calls, in seconds.
+LOG_SECONDS = 60.0
+
+_READ_ONLY = 'The database is read-only now.'
 
 
 class Connector:
@@ -48,8 +45,9 @@ class Connector:
 
     def __init__(self, url: str) -> None:
         self._url = url
-        self._connections: engine.Connections
+        self._connections: Connections
         self._breaker: CircuitBreaker
+        self._writes: CircuitBreaker
         self._reconnecting: asyncio.Task[None] | None = None
         self._running = False
         self._log_at = 0.0
@@ -61,10 +59,11 @@ class Connector:
         """
         # No request makes a trial call: the task that reconnects paces its own.
         self._breaker = CircuitBreaker(retry_seconds=0)
+        self._writes = CircuitBreaker(RETRY_SECONDS)
         try:
-            self._connections = engine.Connections(self._url)
+            self._connections = Connections(self._url)
             await self._open()
-        except (*_ERRORS, ValueError) as ex:
+        except (SQLAlchemyError, OSError, ValueError) as ex:
             raise ConfigError(
                 describe(ex), 'ASGI_LOOK_DATABASE_URL', redact(self._url)
             ) from ex
@@ -79,64 +78,54 @@ class Connector:
             self._reconnecting = None
         await self._connections.close()
 
-    async def run(self, work: Work[T]) -> T:
+    async def read(self, work: Work[T]) -> T:
         """Run `work`, and once again if its connection is lost.
 
         Raises `DatabaseGone` if the database is unavailable and nothing was executed,
         `OutcomeUnknown` if something may have been, and `StorageUnavailable` or
-        `StorageFull` if the database rejects the statement.
+        `StorageFull` if the database rejects a statement.
         """
         token = self._breaker.enter()
         if token is None or self._breaker.failing or not self._running:
-            raise DatabaseGone(_UNAVAILABLE)
+            raise DatabaseGone(UNAVAILABLE)
         try:
-            return await self._call(work)
+            return await attempts.run(self._connections, work)
+        except attempts.Rejected as ex:
+            self._log_failure(ex.__cause__ or ex)
+            raise
         except DatabaseGone as ex:
             self._open_circuit(token, ex)
             raise
         except SQLAlchemyError as ex:
-            if is_full(ex):
-                raise StorageFull('The database has no space left.') from ex
-            self._log_failure(ex)
-            raise StorageUnavailable('The database failed to do this.') from ex
+            raise self._translate(ex) from ex
+
+    async def write(self, work: Work[T]) -> T:
+        """Run `work` that changes data, as `read` does.
+
+        While the database is read-only, this raises `StorageUnavailable` at once, but
+        for one trial at an interval.
+        """
+        token = self._writes.enter()
+        if token is None:
+            raise StorageUnavailable(_READ_ONLY)
+        try:
+            result = await self.read(work)
+        except StorageUnavailable as ex:
+            if is_read_only(ex.__cause__):
+                self._writes.fail(token)
+            raise
+        if self._writes.succeed(token):
+            log.warning('the database accepts changes again')
+        return result
 
     async def _open(self) -> None:
         token = self._breaker.enter()
         try:
-            await self._call(_prepare)
+            await attempts.run(self._connections, _prepare)
         except DatabaseGone as ex:
             self._open_circuit(token, ex)
         except BaseException:
             await self._connections.close()
-            raise
-
-    async def _call(self, work: Work[T]) -> T:
-        """Run `work` on a connection, and once again on another if that is lost."""
-        try:
-            return await self._attempt(work, 1)
-        except OutcomeUnknown as ex:
-            if isinstance(ex.__cause__, TimeoutError) or self._breaker.failing:
-                raise
-        try:
-            return await self._attempt(work, 2)
-        except (DatabaseGone, SQLAlchemyError) as ex:
-            raise OutcomeUnknown(_UNAVAILABLE) from ex
-
-    async def _attempt(self, work: Work[T], attempt: int) -> T:
-        failure = DatabaseGone
-        try:
-            async with self._connections.connect() as connection:
-                failure = OutcomeUnknown  # from here on, statements may be executed
-                async with asyncio.timeout(engine.TIMEOUT):
-                    return await work(connection, attempt)
-        except TimeoutError:
-            reason = TimeoutError(f'no answer in {engine.TIMEOUT:g} s')
-            raise failure(_UNAVAILABLE) from reason
-        except _ERRORS as ex:
-            if is_disconnect(ex):
-                raise failure(_UNAVAILABLE) from ex
-            if is_unavailable(ex):
-                raise DatabaseGone(_UNAVAILABLE) from ex
             raise
 
     def _open_circuit(self, token: int | None, ex: DatabaseGone) -> None:
@@ -162,7 +151,7 @@ class Connector:
 
     async def _is_available(self) -> bool:
         try:
-            await self._call(_prepare)
+            await attempts.run(self._connections, _prepare)
         except DatabaseGone:
             return False
         except Exception as ex:  # NOTE(recovery): nothing may end the task
@@ -170,12 +159,31 @@ class Connector:
             return False
         return True
 
-    def _log_failure(self, ex: Exception) -> None:
-        """Log why an available database failed a call, once a minute."""
-        if time.monotonic() >= self._log_at:
-            self._log_at = time.monotonic() + _LOG_SECONDS
-            log.warning('a call of the database failed: %s', describe(ex))
+    def _translate(self, ex: SQLAlchemyError) -> StorageFull | StorageUnavailable:
+        """Return what to raise for an error of an available database."""
+        if is_full(ex):
+            return StorageFull('The database has no space left.')
+        self._log_failure(ex)
+        if is_read_only(ex):
+            return StorageUnavailable(_READ_ONLY)
+        return StorageUnavailable("The database can't do this now.")
+
+    def _log_failure(self, ex: BaseException) -> None:
+        """Log a failure of an available database, once a minute."""
+        if time.monotonic() < self._log_at:
+            return
+        self._log_at = time.monotonic() + LOG_SECONDS
+        what = 'a database request failed'
+        if is_read_only(ex):
+            what = 'the database is read-only, so uploads and deletions fail'
+        log.warning('%s: %s', what, describe(ex))
 
 
 async def _prepare(connection: AsyncConnection, attempt: int) -> None:
-    await schema.prepare(connection)
+    """Create missing tables; a database where that is impossible is unavailable."""
+    try:
+        await schema.prepare(connection)
+    except DBAPIError as ex:
+        if is_read_only(ex):
+            raise DatabaseGone(UNAVAILABLE) from ex
+        raise

@@ -32,7 +32,7 @@ from .schema import images
 # Images that are served during an outage of the database; about half a kilobyte each.
 MAX_RECENT = 16384
 
-# No image has this id: looking it up only shows that the database answers.
+# No image has this id: deleting it only shows that the database accepts changes.
 _NIL = '00000000-0000-0000-0000-000000000000'
 
 _ORDER = (images.c.modified_ns, images.c.id)
@@ -62,15 +62,18 @@ class DatabaseIndex:
         self._database = Connector(url)
         self._recent: LRUCache[str, Image] = LRUCache(MAX_RECENT)
         self._lookups: Batch[Image]
+        self._trials: Batch[Image]
 
     async def start(self) -> None:
         """Connect, and create the tables; raises `ConfigError`."""
         self._lookups = Batch(self._find)
+        self._trials = Batch(self._try)
         await self._database.start()
 
     async def stop(self) -> None:
         """Wait for the look-ups in progress, and close the connections."""
         await self._lookups.stop()
+        await self._trials.stop()
         await self._database.stop()
 
     async def get(self, image_id: str) -> Image | None:
@@ -104,7 +107,7 @@ class DatabaseIndex:
         async def fetch(connection: AsyncConnection, attempt: int) -> Any:
             return (await connection.execute(query)).all()
 
-        rows = await self._database.run(fetch)
+        rows = await self._database.read(fetch)
         found, more = [_image(row) for row in rows[:limit]], len(rows) > limit
         self._recent.update((image.image_id, image) for image in found)
         return Page(found, more, _hash((rows[:limit], more)))
@@ -115,7 +118,7 @@ class DatabaseIndex:
         async def fetch(connection: AsyncConnection, attempt: int) -> Any:
             return await connection.scalar(select(func.count()).select_from(images))
 
-        return int(await self._database.run(fetch))
+        return int(await self._database.read(fetch))
 
     async def add(self, image: Image) -> None:
         """Insert an image: committed when this returns.
@@ -134,7 +137,7 @@ class DatabaseIndex:
             found = await _query(connection, {image.image_id})
             return found.get(image.image_id) == image
 
-        if not await self._database.run(put):
+        if not await self._database.write(put):
             raise ImageExists('Another image has this id.')
         self._recent[image.image_id] = image
 
@@ -147,18 +150,34 @@ class DatabaseIndex:
             return deleted > 0 or attempt > 1  # the first attempt may have deleted it
 
         self._recent.pop(image_id, None)
-        if not await self._database.run(drop):
+        if not await self._database.write(drop):
             raise ImageNotFound('There is no such image.')
         # NOTE(race): a look-up that began before the deletion may have ended since.
         self._recent.pop(image_id, None)
 
     async def is_usable(self) -> bool:
-        """Return whether the database answers."""
+        """Return whether the database answers, and accepts changes."""
         try:
-            await self._lookups.get(_NIL)
+            await self._trials.get(_NIL)
         except StorageUnavailable:
             return False
         return True
+
+    async def _try(self, ids: Set[str]) -> dict[str, Image]:
+        """Delete nothing, which a read-only database rejects.
+
+        SQLite would wait for the changes of other processes; it runs a query instead.
+        """
+
+        async def attempt_change(
+            connection: AsyncConnection, attempt: int
+        ) -> dict[str, Image]:
+            if connection.dialect.name == 'sqlite':
+                return await _query(connection, ids)
+            await connection.execute(delete(images).where(images.c.id.in_(ids)))
+            return {}
+
+        return await self._database.write(attempt_change)
 
     async def _find(self, ids: Set[str]) -> dict[str, Image]:
         async def look_up(
@@ -166,7 +185,7 @@ class DatabaseIndex:
         ) -> dict[str, Image]:
             return await _query(connection, ids)
 
-        found = await self._database.run(look_up)
+        found = await self._database.read(look_up)
         for image_id in ids - found.keys():
             self._recent.pop(image_id, None)
         self._recent.update(found)

@@ -20,6 +20,8 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
 
+from .sqlstate import is_connection_limit
+
 # Time limit of a statement, enforced by the server, in seconds. A server that enforces
 # it is alive, and a statement that was given up is not executed later.
 STATEMENT_TIMEOUT = 1.5
@@ -37,6 +39,10 @@ CHECKOUT_TIMEOUT = 5.0
 # stay within PostgreSQL's default limit of a hundred connections.
 MAX_CONNECTIONS = 5
 
+# Pause before a connection is requested again after the database rejected one because
+# there were too many, in seconds.
+LIMIT_SECONDS = 0.5
+
 
 class Connections:
     """The connections of one process to a database, opened at their first use.
@@ -50,7 +56,8 @@ class Connections:
     def __init__(self, url: str) -> None:
         kind = _sqlite if urlsplit(url).scheme == 'sqlite' else _postgresql
         self._engine = kind(url)
-        self._free = asyncio.Semaphore(MAX_CONNECTIONS)
+        self._permits = asyncio.Semaphore(MAX_CONNECTIONS)
+        self._withheld = 0
         self._generation = 0
         event.listen(self._engine.sync_engine, 'connect', self._on_connect)
         event.listen(self._engine.sync_engine, 'checkout', self._on_checkout)
@@ -61,17 +68,12 @@ class Connections:
 
         Raises SQLAlchemyError, also if none becomes free in time, or OSError.
         """
-        generation = self._generation
-        await self._acquire()
+        connection = await self._check_out()
         try:
-            if generation != self._generation:
-                raise ConnectionError('the connections were lost meanwhile')
-            async with asyncio.timeout(TIMEOUT):
-                connection = await self._engine.connect()
             async with aclosing(connection):
                 yield connection
         finally:
-            self._free.release()
+            self._permits.release()
 
     def replace(self) -> None:
         """Replace every connection before its next use, as after an outage."""
@@ -79,17 +81,44 @@ class Connections:
 
     async def close(self) -> None:
         """Wait for the connections in use, which is limited in time, and close all."""
-        for _ in range(MAX_CONNECTIONS):
-            await self._free.acquire()
+        for _ in range(MAX_CONNECTIONS - self._withheld):
+            await self._permits.acquire()
         await self._engine.dispose()
 
-    async def _acquire(self) -> None:
+    async def _check_out(self) -> AsyncConnection:
+        generation = self._generation
+        deadline = asyncio.get_running_loop().time() + CHECKOUT_TIMEOUT
+        while True:
+            await self._acquire(deadline)
+            try:
+                if generation != self._generation:
+                    raise ConnectionError('the connections were lost meanwhile')
+                async with asyncio.timeout(TIMEOUT):
+                    return await self._engine.connect()
+            except BaseException as ex:
+                if not is_connection_limit(ex):
+                    self._permits.release()
+                    raise
+                self._withhold_permit()
+
+    async def _acquire(self, deadline: float) -> None:
         try:
-            async with asyncio.timeout(CHECKOUT_TIMEOUT):
-                await self._free.acquire()
+            async with asyncio.timeout_at(deadline):
+                await self._permits.acquire()
         except TimeoutError:
+            if self._withheld == MAX_CONNECTIONS:
+                raise ConnectionError('too many connections') from None
             message = f'no connection was free in {CHECKOUT_TIMEOUT:g} s'
             raise PoolTimeoutError(message) from None
+
+    def _withhold_permit(self) -> None:
+        """Use fewer connections for a moment, as the database rejected another one."""
+        self._withheld += 1
+        asyncio.get_running_loop().call_later(LIMIT_SECONDS, self._return_permit)
+
+    def _return_permit(self) -> None:
+        self._withheld -= 1
+        self._permits.release()
 
     def _on_connect(self, connection: object, record: ConnectionPoolEntry) -> None:
         record.info['generation'] = self._generation

@@ -15,12 +15,17 @@ _DISCONNECTED = (
 )
 
 _UNAVAILABLE = (
-    '25006',  # read-only: another server has become the primary
     '53200',  # out of memory
-    '53300',  # too many connections
     '57P03',  # starting up
     'SQLITE_BUSY',
     'SQLITE_LOCKED',
+)
+
+_TOO_MANY_CONNECTIONS = ('53300',)  # of the server, the database, or the role
+
+_READ_ONLY = (
+    '25006',  # by a setting, or as another server has become the primary
+    'SQLITE_READONLY',
 )
 
 _FULL = ('53100', 'SQLITE_FULL')
@@ -41,6 +46,16 @@ def is_unavailable(ex: Exception) -> bool:
     return _code(ex).startswith(_UNAVAILABLE)
 
 
+def is_connection_limit(ex: BaseException) -> bool:
+    """Return whether the database rejected a connection, as there are too many."""
+    return _code(ex).startswith(_TOO_MANY_CONNECTIONS)
+
+
+def is_read_only(ex: BaseException | None) -> bool:
+    """Return whether the database rejects changes, but not queries."""
+    return _code(ex).startswith(_READ_ONLY)
+
+
 def is_full(ex: Exception) -> bool:
     """Return whether the database has no space left."""
     return _code(ex).startswith(_FULL)
@@ -52,7 +67,7 @@ def describe(ex: BaseException) -> str:
     return ' '.join(str(original).split()) or type(original).__name__
 
 
-def _code(ex: Exception) -> str:
+def _code(ex: BaseException | None) -> str:
     """Return the SQLSTATE of an error, or SQLite's name for it."""
     original = getattr(ex, 'orig', None)
     code = getattr(original, 'sqlstate', getattr(original, 'sqlite_errorname', None))

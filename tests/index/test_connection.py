@@ -18,12 +18,14 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from asgilook.config import ConfigError
 from asgilook.errors import (
     DatabaseGone,
+    ImageNotFound,
     OutcomeUnknown,
     StorageFull,
     StorageUnavailable,
 )
-from asgilook.index import connection, engine
-from asgilook.index.connection import Connector, Work
+from asgilook.index import connection, engine, schema
+from asgilook.index.attempts import Work
+from asgilook.index.connection import Connector
 from asgilook.index.database import DatabaseIndex
 
 from ..conftest import apart, logged, until
@@ -535,6 +537,216 @@ def test_no_connection_is_free_in_time(
     within(index, scenario)
 
 
+def test_connection_limit_serves_every_call(
+    postgresql_db: PostgreSQL, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What three connections can serve is served, without an error."""
+
+    async def client(index: DatabaseIndex, number: int) -> None:
+        await index.add(make_image(number))
+        for _ in range(5):
+            assert await index.get(make_image(number).image_id)
+            assert (await index.page(1)).images
+
+    async def scenario(role: str) -> None:
+        index = DatabaseIndex(postgresql_db.as_role(role))
+        await index.start()
+        await asyncio.gather(*(client(index, number) for number in range(24)))
+        assert 0 < postgresql_db.connections() <= 3
+        await index.stop()
+
+    with postgresql_db.role('CONNECTION LIMIT 3') as role:
+        apart(asyncio.run, scenario(role))
+        assert rows(postgresql_db) == 24
+    assert logged(caplog) == []
+
+
+def test_connections_that_others_use_up(
+    postgresql_db: PostgreSQL,
+    short_timeouts: None,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(engine, 'CHECKOUT_TIMEOUT', 0.2)
+
+    async def scenario(role: str) -> None:
+        index = DatabaseIndex(postgresql_db.as_role(role))
+        other = await asyncpg.connect(postgresql_db.as_role(role))
+        await index.start()
+        await assert_unavailable(index.page(1))
+        await other.close()
+        await wait_until_usable(index)
+        await index.add(IMAGE)
+        await index.stop()
+
+    with postgresql_db.role('CONNECTION LIMIT 1') as role:
+        apart(asyncio.run, scenario(role))
+    lost, _ = logged(caplog)
+    assert 'too many connections' in lost
+
+
+def set_read_only(postgresql_db: PostgreSQL, role: str, value: str) -> None:
+    """Set whether new connections are read-only."""
+    statement = f'ALTER ROLE {role} SET default_transaction_read_only = {value}'
+    postgresql_db.execute(statement)
+
+
+def test_read_only_database_serves_reads(
+    postgresql_db: PostgreSQL,
+    short_timeouts: None,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def scenario(role: str) -> None:
+        index = DatabaseIndex(postgresql_db.as_role(role))
+        await index.start()
+        await index.add(IMAGE)
+        set_read_only(postgresql_db, role, 'on')
+        postgresql_db.end_connections()
+        await index.page(1)
+        for _ in range(3):
+            for change in (index.add(make_image(2)), index.remove(IMAGE.image_id)):
+                (result,) = await asyncio.gather(change, return_exceptions=True)
+                assert type(result) is StorageUnavailable
+                assert 'read-only' in str(result)
+            assert not await in_task(index.is_usable())
+            assert await index.get(IMAGE.image_id) == IMAGE
+            assert await index.get(make_image(2).image_id) is None
+            assert (await index.page(9)).images == [IMAGE]
+        await index.stop()
+        await index.start()
+        assert (await index.page(9)).images == [IMAGE]
+        set_read_only(postgresql_db, role, 'off')
+        await wait_until_usable(index)
+        await index.add(make_image(2))
+        await index.stop()
+
+    with postgresql_db.role() as role:
+        apart(asyncio.run, scenario(role))
+        assert rows(postgresql_db) == 2
+    (line,) = logged(caplog)
+    assert line.startswith('WARNING the database is read-only')
+
+
+def test_end_of_read_only_state_is_logged(
+    postgresql_db: PostgreSQL, short_timeouts: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scenario(role: str) -> None:
+        index = DatabaseIndex(postgresql_db.as_role(role))
+        await index.start()
+        set_read_only(postgresql_db, role, 'on')
+        postgresql_db.end_connections()
+        assert not await in_task(index.is_usable())
+        set_read_only(postgresql_db, role, 'off')
+        await wait_until_usable(index)
+        await index.stop()
+
+    with postgresql_db.role() as role:
+        apart(asyncio.run, scenario(role))
+    begin, end = logged(caplog)
+    assert begin.startswith('WARNING the database is read-only')
+    assert end == 'WARNING the database accepts changes again'
+
+
+def test_failover_needs_no_second_request(
+    postgresql_db: PostgreSQL, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Connections to a server that has become a standby are replaced at once."""
+
+    async def scenario(role: str) -> None:
+        index = DatabaseIndex(postgresql_db.as_role(role))
+        await index.start()
+        for number in (1, 2):
+            set_read_only(postgresql_db, role, 'on')
+            postgresql_db.end_connections()
+            await asyncio.gather(*(index.page(1) for _ in range(9)))
+            set_read_only(postgresql_db, role, 'off')
+            if number == 1:
+                await index.add(IMAGE)
+            with pytest.raises(ImageNotFound):
+                await in_task(index.remove(make_image(9).image_id))
+        await index.stop()
+
+    with postgresql_db.role() as role:
+        apart(asyncio.run, scenario(role))
+        assert rows(postgresql_db) == 1
+    assert logged(caplog) == []
+
+
+def test_read_only_database_without_tables(
+    postgresql_db: PostgreSQL, short_timeouts: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scenario(role: str) -> None:
+        index = DatabaseIndex(postgresql_db.as_role(role))
+        set_read_only(postgresql_db, role, 'on')
+        await index.start()
+        await assert_unavailable(index.page(1))
+        set_read_only(postgresql_db, role, 'off')
+        await wait_until_usable(index)
+        await index.stop()
+
+    with postgresql_db.role() as role:
+        apart(asyncio.run, scenario(role))
+    assert 'read-only transaction' in logged(caplog)[0]
+
+
+def test_no_error_ends_the_reconnection(
+    index: DatabaseIndex,
+    proxy: Proxy,
+    short_timeouts: None,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    failures = 3
+    prepare = schema.prepare
+
+    async def fail(connection: AsyncConnection) -> None:
+        nonlocal failures
+        failures -= 1
+        if failures < 0:
+            await prepare(connection)
+        else:
+            raise AttributeError("'NoneType' object has no attribute 'x'")
+
+    async def scenario() -> None:
+        monkeypatch.setattr(schema, 'prepare', fail)
+        proxy.cut()
+        await assert_unavailable(index.page(1))
+        proxy.restore()
+        await wait_until_usable(index)
+
+    within(index, scenario)
+    assert failures < 0
+    assert 'NoneType' in logged(caplog)[1]
+
+
+def test_connections_that_are_ended_at_any_time(
+    index: DatabaseIndex, postgresql_db: PostgreSQL, short_timeouts: None
+) -> None:
+    """Whatever the drivers make of it, the calls raise nothing but `DatabaseGone`."""
+
+    async def scenario() -> None:
+        async def client(number: int) -> list[object]:
+            results: list[object] = []
+            while not ended.is_set():
+                image = make_image(number + 100 * len(results))
+                requests = index.add(image), index.get(image.image_id), index.page(1)
+                results += await asyncio.gather(*requests, return_exceptions=True)
+                await asyncio.sleep(0.001)
+            return results
+
+        ended = asyncio.Event()
+        clients = [asyncio.create_task(client(number)) for number in range(9)]
+        for _ in range(20):
+            await asyncio.to_thread(postgresql_db.end_connections)
+        ended.set()
+        for results in await asyncio.gather(*clients):
+            errors = {type(each) for each in results if isinstance(each, Exception)}
+            assert errors <= {DatabaseGone, OutcomeUnknown}
+        await wait_until_usable(index)
+
+    within(index, scenario)
+
+
 @pytest.mark.parametrize(
     ('change', 'message'),
     [
@@ -607,7 +819,7 @@ def run(sqlite_db: SQLite, *works: Work[Any]) -> Any:
         await database.start()
         try:
             for work in works:
-                result = await database.run(work)
+                result = await database.write(work)
         finally:
             await database.stop()
         return result

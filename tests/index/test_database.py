@@ -104,13 +104,13 @@ def test_concurrent_lookups_share_a_query(
 
     async def scenario(index: DatabaseIndex) -> None:
         await index.add(image)
-        run, calls = index._database.run, []
+        read, calls = index._database.read, []
 
         async def counted(work: object) -> object:
             calls.append(work)
-            return await run(work)  # type: ignore[arg-type]
+            return await read(work)  # type: ignore[arg-type]
 
-        monkeypatch.setattr(index._database, 'run', counted)
+        monkeypatch.setattr(index._database, 'read', counted)
         lookups = [index.is_current(image) for _ in range(50)]
         assert await asyncio.gather(*lookups) == [True] * 50
         assert len(calls) == 1
