@@ -82,7 +82,7 @@ def test_service_without_its_database(
         assert ready(server) == 200
         stop(proxy)
         until(lambda: ready(server) == 503)
-        server.logged('no database')
+        server.logged('is unavailable')
         refuse_all_but_hits(server, image, photo)
         resume(proxy)
         until(lambda: ready(server) == 200)
@@ -100,7 +100,7 @@ def test_service_that_starts_before_its_database(
     proxy.cut()
     with Server(tmp_path, **settings) as server:
         assert ready(server) == 503
-        assert server.log.count('no database') == 1
+        assert server.log.count('is unavailable') == 1
         proxy.restore()
         until(lambda: ready(server) == 200)
         image = server.upload(samples.photo(512, 256), **TOKEN)
