@@ -37,13 +37,17 @@ def storage_errors() -> Iterator[None]:
 class NewFile:
     """A file in the making: `publish` it, or `close` it and nothing is left.
 
-    It takes the place of an older one of its name only where it `replaces`. Raises
-    OSError where the folder can't be written to.
+    It takes the place of an older one of its name only where it `replaces`, and is
+    flushed to disk only if `durable`. Raises OSError where the folder can't be written
+    to.
     """
 
-    def __init__(self, folder: str, *, replaces: bool = True) -> None:
+    def __init__(
+        self, folder: str, *, replaces: bool = True, durable: bool = True
+    ) -> None:
         self._folder = folder
         self._replaces = replaces
+        self._durable = durable
         self._path, self.file = _open_locked(folder)
 
     def publish(self, image_id: str, modified_ns: int | None = None) -> tuple[int, int]:
@@ -56,14 +60,16 @@ class NewFile:
         self.file.flush()
         modified = time.time_ns() if modified_ns is None else modified_ns
         os.utime(self.file.fileno(), ns=(modified, modified))
-        os.fsync(self.file.fileno())
+        if self._durable:
+            os.fsync(self.file.fileno())
         path = os.path.join(self._folder, image_id)
         if self._replaces:
             os.replace(self._path, path)
         else:
             _place(self._path, path)
         self._path = ''
-        sync_folder(self._folder)
+        if self._durable:
+            sync_folder(self._folder)
         status = os.fstat(self.file.fileno())
         return status.st_size, status.st_mtime_ns
 

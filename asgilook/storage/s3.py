@@ -22,6 +22,7 @@ from ..errors import StorageUnavailable
 from ..models import Entry
 from .atomic import storage_errors
 from .s3_client import Faults, connect
+from .s3_previews import ObjectPreviews
 from .s3_reader import ObjectReader
 
 # Seconds without an answer, after which the store counts as dead: to a readiness
@@ -47,6 +48,7 @@ class ObjectStorage:
         self._folder = folder
         self._faults = Faults()
         self._stores: dict[float, S3Store] = {}
+        self.previews = ObjectPreviews(self.client, self._faults)
 
     def start(self) -> None:
         """Make the folder, and look for the bucket; raises OSError.
@@ -63,6 +65,10 @@ class ObjectStorage:
     def stop(self) -> None:
         """Let the connections go."""
         self._stores.clear()
+
+    def client(self) -> S3Store:
+        """Return the client with the usual timeout."""
+        return self._stores[PATIENCE]
 
     def create(self) -> NewObject:
         """Begin a new object, as a local file without a name."""
