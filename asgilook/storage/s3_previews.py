@@ -11,7 +11,7 @@ from obstore.store import S3Store
 
 from ..errors import StorageUnavailable
 from ..models import UUID
-from .s3_client import Faults
+from .s3_client import Guard, loggable_reason
 
 PREFIX = 'previews'
 
@@ -24,16 +24,16 @@ class ObjectPreviews:
 
     Args:
         client: returns the client of the object store.
-        faults: translates and logs errors of reads.
+        guard: maps the errors of reads.
     """
 
-    def __init__(self, client: Callable[[], S3Store], faults: Faults) -> None:
+    def __init__(self, *, client: Callable[[], S3Store], guard: Guard) -> None:
         self._client = client
-        self._faults = faults
+        self._guard = guard
 
     def read(self, image_id: str) -> bytes:
         """Return an object; raises `ImageNotFound` or `StorageUnavailable`."""
-        with self._faults.named():
+        with self._guard.call():
             return bytes(obstore.get(self._client(), _path(image_id)).bytes())
 
     def write(self, image_id: str, content: bytes) -> None:
@@ -49,18 +49,18 @@ class ObjectPreviews:
                 attributes={'Content-Type': 'image/jpeg'},
             )
         except (BaseError, OSError) as ex:
-            raise _error(ex) from ex
+            raise StorageUnavailable(loggable_reason(ex)) from None
 
     def remove(self, image_id: str) -> None:
         """Remove an object if it exists; raises `StorageUnavailable`."""
         try:
             obstore.delete(self._client(), _path(image_id))
         except (BaseError, OSError) as ex:
-            raise _error(ex) from ex
+            raise StorageUnavailable(loggable_reason(ex)) from None
 
     def image_ids(self) -> Iterator[str]:
         """Yield the image ids of all objects; raises `StorageUnavailable`."""
-        with self._faults.named():
+        with self._guard.call():
             for page in obstore.list(self._client(), PREFIX, chunk_size=_PAGE_SIZE):
                 for found in page:
                     if match := _match_path(found['path']):
@@ -69,8 +69,3 @@ class ObjectPreviews:
 
 def _path(image_id: str) -> str:
     return f'{PREFIX}/{image_id}.jpeg'
-
-
-def _error(ex: Exception) -> StorageUnavailable:
-    """Return an error for the log, without the store's answer, which may hold keys."""
-    return StorageUnavailable(re.split('[<\n]', str(ex), maxsplit=1)[0].strip())
