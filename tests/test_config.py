@@ -165,7 +165,7 @@ def test_bad_value_is_named(name: str, text: str) -> None:
     'name', ['ASGI_LOOK_PAGESIZE', 'ASGI_LOOK_', 'ASGI_LOOK_page_size']
 )
 def test_unknown_variable_is_named(name: str) -> None:
-    with pytest.raises(ConfigError, match=f"{name}='7': no such setting"):
+    with pytest.raises(ConfigError, match=f"{name}='7': unknown setting"):
         Config({name: '7'})
 
 
