@@ -1,10 +1,11 @@
-"""The settings: one table that defines parsing, defaults, README and `config` output."""
+"""The settings: one table for parsing, defaults, README and `asgilook config`."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
 import os
+import re
 import uuid
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Any
@@ -153,10 +154,10 @@ class Config:
 
     def __init__(self, environ: Mapping[str, str] | None = None) -> None:
         environ = os.environ if environ is None else environ
-        names = {ENV_PREFIX + field.name.upper() for field in settings()}
         for name in environ:
-            if name.startswith(ENV_PREFIX) and name not in names:
-                raise ConfigError(f'{name}={environ[name]!r}: unknown setting')
+            if name.startswith(ENV_PREFIX) and name not in _variables():
+                shown = _shown_unknown(name, environ[name])
+                raise ConfigError(f'{name}={shown!r}: unknown setting')
         for field in settings():
             setattr(self, field.name, _read(field, environ))
         self.create_redis_pool: Callable[[Any], Awaitable[Any]] = create_redis_pool
@@ -166,8 +167,35 @@ class Config:
 
 
 def settings() -> tuple[dataclasses.Field[Any], ...]:
-    """Return the rows of the table, with default, parse, meaning, secret as metadata."""
+    """Return the table; each field has default, parse, meaning, secret as metadata."""
     return dataclasses.fields(Config)
+
+
+def misspelled_variables(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return variables that are probably meant to be settings, and the right names.
+
+    They differ in case and punctuation only, such as `ASGILOOK_API_TOKEN`.
+    """
+    known = {_letters(name): name for name in _variables()}
+    return {
+        name: known[_letters(name)]
+        for name in environ
+        if _letters(name) in known and name not in _variables()
+    }
+
+
+def _variables() -> list[str]:
+    return [ENV_PREFIX + field.name.upper() for field in settings()]
+
+
+def _letters(name: str) -> str:
+    return re.sub('[^A-Z0-9]', '', name.upper())
+
+
+def _shown_unknown(name: str, value: str) -> str:
+    """Hide the value of an unknown setting that may be a misspelled secret."""
+    is_secret = re.search('TOKEN|SECRET|PASSWORD|KEY', name.upper())
+    return '***' if is_secret else redact(value)
 
 
 def _read(field: dataclasses.Field[Any], environ: Mapping[str, str]) -> Any:
