@@ -14,11 +14,24 @@ from . import backend_urls, validators
 from .backend_urls import redact
 
 ENV_PREFIX = 'ASGI_LOOK_'
+DEFAULT_CACHE_TTL = 3600
 DEFAULT_STORAGE_PATH = '/tmp/asgilook'  # noqa: S108 (the tutorial's; warned about)
 
 
 class ConfigError(ValueError):
-    """Invalid setting or argument; the message names it and its value."""
+    """Invalid setting or argument.
+
+    Args:
+        problem: what is wrong with it.
+        name: setting or argument, if the problem concerns a single one.
+        value: its value, with secrets hidden.
+    """
+
+    def __init__(self, problem: str, name: str = '', value: str = '') -> None:
+        super().__init__(f'{name}={value!r}: {problem}' if name else problem)
+        self.problem = problem
+        self.name = name
+        self.value = value
 
 
 async def create_redis_pool(address: str | None) -> Any:
@@ -91,7 +104,7 @@ class Config:
         'JPEG quality of thumbnails, and of uploads in other formats than JPEG',
     )
     cache_ttl: int = _setting(
-        '3600',
+        str(DEFAULT_CACHE_TTL),
         validators.integer(1),
         'lifetime of a cached response in Redis, in seconds',
     )
@@ -157,7 +170,7 @@ class Config:
         for name in environ:
             if name.startswith(ENV_PREFIX) and name not in _variables():
                 shown = _shown_unknown(name, environ[name])
-                raise ConfigError(f'{name}={shown!r}: unknown setting')
+                raise ConfigError('unknown setting', name, shown)
         for field in settings():
             setattr(self, field.name, _read(field, environ))
         self.create_redis_pool: Callable[[Any], Awaitable[Any]] = create_redis_pool
@@ -204,14 +217,14 @@ def _read(field: dataclasses.Field[Any], environ: Mapping[str, str]) -> Any:
     try:
         return field.metadata['parse'](value)
     except ValueError as ex:
-        raise ConfigError(f'{name}={_shown(field, value)!r}: {ex}') from None
+        raise ConfigError(str(ex), name, _shown(field, value)) from None
 
 
 def refusal(config: Config, name: str, problem: str) -> ConfigError:
     """Return an error about a setting's value, with secrets hidden."""
     (field,) = (field for field in settings() if field.name == name)
     value = _shown(field, _written(getattr(config, name)))
-    return ConfigError(f'{ENV_PREFIX}{name.upper()}={value!r}: {problem}')
+    return ConfigError(problem, ENV_PREFIX + name.upper(), value)
 
 
 @contextlib.contextmanager
