@@ -8,7 +8,7 @@ from falcon.media import MessagePackHandler
 from .cache import RedisCache
 from .config import Config
 from .events.hub import Events, Hub
-from .images import Images, Thumbnails
+from .images import LIST_KEYS, LIST_URI, Images, Thumbnails
 from .metrics import Metrics
 from .resources.gallery import add_gallery
 from .resources.health import Health
@@ -20,8 +20,7 @@ from .web.conditional import Conditional
 from .web.cors import cors
 from .web.lifespan import Draining, Lifespan
 from .web.problems import add_error_handlers
-from .web.shortcut import Shortcut
-from .web.urls import CanonicalUUID, PixelSize
+from .web.urls import CanonicalUrls, CanonicalUUID, PixelSize
 
 
 def create_app(config: Config | None = None) -> Application:
@@ -32,7 +31,7 @@ def create_app(config: Config | None = None) -> Application:
     draining = Draining()
     store = Store(config, metrics)
     hub = Hub(config, draining)
-    cache = RedisCache(config)
+    cache = RedisCache(config, negotiated={LIST_URI: LIST_KEYS})
     images = Images(config, store, publish=hub.publish)
     thumbnails = Thumbnails(config, store)
     health = Health(
@@ -44,9 +43,9 @@ def create_app(config: Config | None = None) -> Application:
 
     app = Application(
         config,
+        cache=cache,
         draining=draining,
         count=metrics_resource.http.count,
-        shortcut=Shortcut(find=cache.find, is_current=store.is_current),
         # NOTE(order): Falcon calls `process_startup` and `process_resource` in this
         #   order, `process_response` in reverse.
         #   Lifespan comes before the cache, whose start never fails: a failing start
@@ -58,6 +57,7 @@ def create_app(config: Config | None = None) -> Application:
         middleware=[
             *cors(config),
             Lifespan(store, draining, hub),
+            CanonicalUrls(),
             Conditional(),
             cache,
         ],

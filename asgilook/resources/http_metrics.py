@@ -12,11 +12,12 @@ from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterator
 from itertools import accumulate
-from typing import Any
 
 import falcon
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric
+
+from ..web.record import Record
 
 # Upper bounds in seconds: from a hit to the longest upload.
 _BOUNDS = (
@@ -60,26 +61,20 @@ class HttpMetrics:
         self._durations = defaultdict(_Durations)
         self._cache: defaultdict[tuple[str, str], int] = defaultdict(int)
 
-    def count(
-        self, scope: dict[str, Any], status: int, sent: int, seconds: float
-    ) -> None:
-        """Count a request that has been answered, with `sent` bytes of body.
-
-        Of its scope, `route` is the template of its URL, and `cache` what the cache
-        said: memory, redis or miss.
-        """
-        route = scope.get('route', _OTHER)
+    def count(self, record: Record) -> None:
+        """Count a request that has been answered."""
+        route = record.route or _OTHER
         try:
-            numbers = self._requests[route, scope['method'], status]
+            numbers = self._requests[route, record.method, record.status]
         except KeyError:
-            numbers = self._find(route, scope['method'], status)
+            numbers = self._find(route, record.method, record.status)
         numbers.count += 1
-        numbers.sent += sent
+        numbers.sent += record.sent
         durations = numbers.durations
-        durations.seconds += seconds
-        durations.counts[bisect_left(_BOUNDS, seconds)] += 1
-        if 'cache' in scope:
-            self._cache[route, scope['cache']] += 1
+        durations.seconds += record.seconds
+        durations.counts[bisect_left(_BOUNDS, record.seconds)] += 1
+        if record.cache is not None:
+            self._cache[route, record.cache] += 1
 
     def _find(self, route: str, method: str, status: int) -> _Requests:
         if method not in falcon.HTTP_METHODS:
