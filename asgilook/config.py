@@ -18,7 +18,19 @@ DEFAULT_STORAGE_PATH = '/tmp/asgilook'  # noqa: S108 (the tutorial's; warned abo
 
 
 class ConfigError(ValueError):
-    """A setting or argument can't be used; the message names it and its value."""
+    """Invalid setting or argument.
+
+    Args:
+        problem: what is wrong with it.
+        name: setting or argument, if the problem concerns a single one.
+        value: its value, with secrets hidden.
+    """
+
+    def __init__(self, problem: str, name: str = '', value: str = '') -> None:
+        super().__init__(f'{name}={value!r}: {problem}' if name else problem)
+        self.problem = problem
+        self.name = name
+        self.value = value
 
 
 async def create_redis_pool(address: str | None) -> Any:
@@ -155,14 +167,14 @@ def _read(field: dataclasses.Field[Any], environ: Mapping[str, str]) -> Any:
     try:
         return field.metadata['parse'](value)
     except ValueError as ex:
-        raise ConfigError(f'{name}={_shown(field, value)!r}: {ex}') from None
+        raise ConfigError(str(ex), name, _shown(field, value)) from None
 
 
 def refusal(config: Config, name: str, problem: str) -> ConfigError:
     """Make the error that says what is wrong with a setting, its secrets hidden."""
     (field,) = (field for field in settings() if field.name == name)
     value = _shown(field, _written(getattr(config, name)))
-    return ConfigError(f'{ENV_PREFIX}{name.upper()}={value!r}: {problem}')
+    return ConfigError(problem, ENV_PREFIX + name.upper(), value)
 
 
 @contextlib.contextmanager

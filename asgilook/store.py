@@ -187,9 +187,9 @@ class Store:
             new = await self._call(self._storage.create)
             try:
                 job = partial(self._convert, source, new.file)
-                size, format_ = await self._pool.run(job, 'upload')
-                self._metrics.uploads.labels(format_.lower()).inc()
-                return await self._publish(new, image_id, size)
+                converted = await self._pool.run(job, 'upload')
+                self._metrics.uploads.labels(converted.format.lower()).inc()
+                return await self._publish(new, image_id, converted.size)
             except DeadlineExceeded as ex:
                 raise ImageDamaged(str(ex)) from ex
             finally:
@@ -215,15 +215,15 @@ class Store:
 
     def _convert(
         self, source: BinaryIO, target: BinaryIO, check_deadline: CheckDeadline
-    ) -> tuple[Size, str]:
-        """Write an upload as a clean JPEG; return its size and the upload's format."""
+    ) -> transform.Upload:
+        """Write an upload as a clean JPEG."""
         source.seek(0)
         return transform.to_jpeg(
             source,
             target,
             max_pixels=self._config.max_pixels,
             quality=self._config.jpeg_quality,
-            check=check_deadline,
+            check_deadline=check_deadline,
         )
 
     def _render(self, image: Image, size: Size, check_deadline: CheckDeadline) -> bytes:
@@ -236,7 +236,11 @@ class Store:
         ):
             try:
                 transform.thumbnail(
-                    source, target, size, quality=quality, check=check_deadline
+                    source,
+                    target,
+                    size,
+                    quality=quality,
+                    check_deadline=check_deadline,
                 )
             except ImageDamaged as ex:
                 raise StoredImageDamaged('The stored image is damaged.') from ex

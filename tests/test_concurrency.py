@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from asgilook.concurrency import NICENESS, Pool
+from asgilook.concurrency import NICENESS, CircuitBreaker, Pool
 from asgilook.errors import Busy, DeadlineExceeded
 from asgilook.metrics import Metrics
 from asgilook.models import CheckDeadline
@@ -199,3 +199,51 @@ def test_retry_after_follows_the_work() -> None:
         await pool.stop()
 
     asyncio.run(main())
+
+
+# Circuit breaker
+
+
+class Clock:
+    """A clock that the test sets."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_breaker_admits_one_trial_at_an_interval() -> None:
+    clock = Clock()
+    breaker = CircuitBreaker(4, clock)
+    first = breaker.enter()
+    assert first is not None
+    assert breaker.fail(first)
+    assert (breaker.failing, breaker.is_open) == (True, True)
+    assert breaker.enter() is None
+    clock.now = 4
+    trial = breaker.enter()
+    assert trial is not None
+    assert breaker.enter() is None
+    assert breaker.succeed(trial)
+    assert (breaker.failing, breaker.is_open) == (False, False)
+    assert breaker.enter() is not None
+
+
+def test_breaker_ignores_calls_of_an_earlier_generation() -> None:
+    breaker = CircuitBreaker(4, Clock())
+    calls = [breaker.enter() for _ in range(3)]
+    assert None not in calls
+    first, second, third = (call or 0 for call in calls)
+    assert not breaker.succeed(first)
+    assert breaker.fail(first)
+    assert not breaker.fail(second)
+    assert not breaker.succeed(third)
+    assert breaker.failing
+
+
+def test_breaker_that_stays_closed() -> None:
+    breaker = CircuitBreaker(4, Clock())
+    assert breaker.fail(breaker.enter() or 0, open_circuit=False)
+    assert (breaker.failing, breaker.is_open) == (True, False)
+    assert breaker.succeed(breaker.enter() or 0)

@@ -1,4 +1,4 @@
-"""The gallery: a web page, its style and its script, served from memory."""
+"""The gallery: a web page with its styles and scripts, served from memory."""
 
 from __future__ import annotations
 
@@ -12,16 +12,17 @@ from ..web.record import Representation
 
 STATIC = Path(__file__).parent / 'static'
 
-# URL path, file, media type.
-FILES = (
-    ('/', 'index.html', 'text/html; charset=utf-8'),
-    ('/static/gallery.css', 'gallery.css', 'text/css; charset=utf-8'),
-    ('/static/gallery.js', 'gallery.js', 'text/javascript; charset=utf-8'),
-    ('/static/icon.svg', 'icon.svg', 'image/svg+xml'),
-)
+PAGE = 'index.html'
 
-# Nothing but files of this service, the pictures that a user is about to upload
-# (blob:), and no code or style within the page.
+MEDIA_TYPES = {
+    '.css': 'text/css; charset=utf-8',
+    '.html': 'text/html; charset=utf-8',
+    '.js': 'text/javascript; charset=utf-8',
+    '.svg': 'image/svg+xml',
+}
+
+# Allows files of this service and previews of files that are about to be uploaded
+# (blob:), but no inline scripts or styles.
 CONTENT_SECURITY_POLICY = '; '.join(
     (
         "default-src 'none'",
@@ -47,14 +48,15 @@ _HEADERS = (
 class StaticFile:
     """One file, read once."""
 
-    def __init__(self, name: str, media_type: str) -> None:
-        self._body = (STATIC / name).read_bytes()
+    def __init__(self, path: Path) -> None:
+        self._body = path.read_bytes()
         etag = hashlib.blake2b(self._body, digest_size=12).hexdigest()
         headers = (*_HEADERS, ('etag', f'"{etag}"'))
+        media_type = MEDIA_TYPES[path.suffix]
         self._representation = Representation(None, etag, media_type, headers)
 
     async def identify(self, req: falcon.asgi.Request) -> Representation:
-        """Say what a GET would answer."""
+        """Return the representation that a GET would send."""
         return self._representation
 
     async def on_get(
@@ -67,6 +69,7 @@ class StaticFile:
 
 
 def add_gallery(app: falcon.asgi.App[Any, Any]) -> None:
-    """Route the page and its files."""
-    for path, name, media_type in FILES:
-        app.add_route(path, StaticFile(name, media_type))
+    """Route `/` to the page and `/static/NAME` to each of its other files."""
+    for path in STATIC.iterdir():
+        uri = '/' if path.name == PAGE else f'/static/{path.name}'
+        app.add_route(uri, StaticFile(path))

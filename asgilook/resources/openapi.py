@@ -1,4 +1,4 @@
-"""The description of the service for programs: OpenAPI 3.1, kept by hand."""
+"""The OpenAPI 3.1 document of the service, maintained by hand."""
 
 from __future__ import annotations
 

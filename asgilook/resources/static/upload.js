@@ -1,0 +1,142 @@
+// One file being uploaded, and its row in the list of uploads.
+
+import { explain, postImage, UNREACHABLE } from './api.js';
+import { $, announce, make, sleep } from './dom.js';
+import { askForToken } from './token.js';
+
+const MAX_TRIES = 8; // while the service is too busy
+const MAX_PAUSE = 60; // seconds between two tries
+
+// Dispatches `done` (detail: the image), `failed`, `retry` and `dismiss`.
+export class Upload extends EventTarget {
+  needsToken = false;
+  #file;
+  #name;
+  #abort = new AbortController();
+
+  constructor(file) {
+    super();
+    this.#file = file;
+    this.#name = file.name || 'Pasted picture';
+    this.bar = make('progress', { max: 1, value: 0, 'aria-label': this.#name });
+    this.text = make('span', { class: 'text' }, 'Waiting');
+    this.actions = make('span', { class: 'actions' });
+    this.preview = make('span', { class: 'preview', 'aria-hidden': 'true' });
+    const name = make('span', { class: 'name' }, this.#name);
+    this.item = make('li', {}, this.preview, name, this.text, this.bar, this.actions);
+    $('uploads-list').append(this.item);
+  }
+
+  // Send the file until the service accepts or rejects it, or the user cancels.
+  async run() {
+    this.#abort = new AbortController();
+    this.actions.replaceChildren();
+    this.#addButton('Cancel', () => this.#abort.abort());
+    this.#showPreview();
+    for (let tries = 1; ; tries += 1) {
+      this.#setState('sending', '0 %');
+      this.bar.value = 0;
+      const answer = await this.#send();
+      if (answer.status !== 503 || tries >= MAX_TRIES) {
+        return this.#finish(answer);
+      }
+      await this.#pause(answer.retryAfter);
+      if (this.#abort.signal.aborted) {
+        return this.#finish(answer);
+      }
+    }
+  }
+
+  retry() {
+    this.needsToken = false;
+    this.actions.replaceChildren();
+    this.#setState('waiting', 'Waiting');
+    this.#dispatch('retry');
+  }
+
+  #send() {
+    return postImage(this.#file, {
+      onProgress: (event) => this.#showProgress(event),
+      signal: this.#abort.signal,
+    });
+  }
+
+  async #pause(retryAfter) {
+    const cancelled = new Promise((resolve) =>
+      this.#abort.signal.addEventListener('abort', resolve),
+    );
+    const seconds = Math.min(MAX_PAUSE, Math.max(1, parseInt(retryAfter, 10) || 2));
+    for (let left = seconds; left > 0 && !this.#abort.signal.aborted; left -= 1) {
+      this.#setState('waiting', `The service is busy: again in ${left} s`);
+      await Promise.race([sleep(1000), cancelled]);
+    }
+  }
+
+  #finish({ status, text }) {
+    this.actions.replaceChildren();
+    if (status === 201) {
+      this.#succeed(JSON.parse(text));
+    } else if (this.#abort.signal.aborted) {
+      this.#fail('Cancelled');
+    } else {
+      const reason = status ? explain(status, text) : UNREACHABLE;
+      announce(`${this.#name}: ${reason}`, 'silent'); // for screen readers
+      this.needsToken = status === 401;
+      if (this.needsToken) {
+        this.#addButton('Enter token', () => askForToken());
+      }
+      this.#fail(reason);
+    }
+  }
+
+  #succeed(image) {
+    this.bar.value = 1;
+    this.#setState('done', 'Uploaded');
+    this.#dispatch('done', image);
+    setTimeout(() => this.dismiss(), 3000);
+  }
+
+  #fail(reason) {
+    this.#setState('failed', reason);
+    this.#addButton('Try again', () => this.retry());
+    this.#dispatch('failed');
+  }
+
+  dismiss() {
+    this.item.remove();
+    this.#dispatch('dismiss');
+  }
+
+  #setState(state, text) {
+    this.item.dataset.state = state;
+    this.text.textContent = text;
+  }
+
+  #showProgress({ loaded, total }) {
+    this.bar.value = total ? loaded / total : 1;
+    const percent = Math.floor(this.bar.value * 100);
+    this.#setState('sending', loaded < total ? `${percent} %` : 'Processing…');
+  }
+
+  #showPreview() {
+    const url = URL.createObjectURL(this.#file);
+    const image = make('img', { alt: '', src: url });
+    image.addEventListener('load', () => URL.revokeObjectURL(url));
+    image.addEventListener('error', () => {
+      URL.revokeObjectURL(url);
+      image.remove();
+    });
+    this.preview.replaceChildren(image);
+  }
+
+  #addButton(label, onClick) {
+    const button = make('button', { type: 'button', class: 'quiet' }, label);
+    button.setAttribute('aria-label', `${label}: ${this.#name}`);
+    button.addEventListener('click', onClick);
+    this.actions.append(button);
+  }
+
+  #dispatch(type, detail) {
+    this.dispatchEvent(new CustomEvent(type, { detail }));
+  }
+}
