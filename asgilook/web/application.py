@@ -69,16 +69,15 @@ class Application(falcon.asgi.App[falcon.asgi.Request, falcon.asgi.Response]):
             headers = [(name, value) for name, value in scope['headers']]
             scope = {**scope, 'headers': headers}
         record = scope[SCOPE_KEY] = Record(scope)
-        respond = _Responder(record, send).send
+        responder = Responder(record, send, count=self._count)
         try:
             cached = await self._cache.answer(record)
             if cached is None:
-                await self._ask_falcon(scope, receive, respond)
+                await self._ask_falcon(scope, receive, responder.send)
             else:
-                await _send_whole(respond, *cached)
+                await _send_whole(responder.send, *cached)
         finally:
-            record.finish()
-            self._count(record)
+            responder.finish()
             log_request(record, scope, self._config.access_log)
 
     async def _ask_falcon(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -103,14 +102,18 @@ class Application(falcon.asgi.App[falcon.asgi.Request, falcon.asgi.Response]):
             await _send_whole(send, problem.status, head, problem.body)
 
 
-class _Responder:
-    """An ASGI `send` that records the response, and returns the client's request id."""
+class Responder:
+    """An ASGI `send` that records and counts the response, and adds the request id."""
 
-    __slots__ = ('_record', '_send')
+    __slots__ = ('_count', '_is_finished', '_record', '_send')
 
-    def __init__(self, record: Record, send: Send) -> None:
+    def __init__(
+        self, record: Record, send: Send, *, count: Callable[[Record], None]
+    ) -> None:
         self._record = record
         self._send = send
+        self._count = count
+        self._is_finished = False
 
     async def send(self, message: Any) -> None:
         """Pass a message on."""
@@ -125,7 +128,18 @@ class _Responder:
             record.response_headers = headers
         else:
             record.sent += len(message.get('body', b''))
+            if not message.get('more_body'):
+                # NOTE(metrics): counted before the client can have the whole response,
+                # so that neither a kill of this process nor a scrape misses it.
+                self.finish()
         await self._send(message)
+
+    def finish(self) -> None:
+        """Take the duration and count the request, unless that has been done."""
+        if not self._is_finished:
+            self._is_finished = True
+            self._record.finish()
+            self._count(self._record)
 
 
 async def _send_whole(

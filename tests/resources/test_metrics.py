@@ -21,6 +21,7 @@ from asgilook.metrics import Metrics
 from asgilook.resources.http_metrics import HttpMetrics
 from asgilook.resources.metrics import MetricsResource
 from asgilook.store import Store
+from asgilook.web.record import Record
 
 from .. import samples
 from ..conftest import Json, Upload, serve
@@ -185,11 +186,20 @@ def test_bytes_of_a_stream(config: Config, photo: bytes) -> None:
     assert scrape(client).total(name, route=IMAGE) == size
 
 
+def record(
+    method: str, route: str | None, status: int, *, seconds: float = 0.1
+) -> Record:
+    """Return the record of a request that has been answered."""
+    scope = {'method': method, 'path': '/', 'query_string': b'', 'headers': []}
+    record = Record(scope)
+    record.route, record.status, record.seconds = route, status, seconds
+    return record
+
+
 def test_durations() -> None:
     metrics = MetricsResource(Metrics())
     for status, seconds in ((200, 0.0001), (200, 0.02), (404, 0.026), (200, 3600.0)):
-        scope = {'method': 'GET', 'route': '/x'}
-        metrics.http.count(scope, status, 0, seconds)
+        metrics.http.count(record('GET', '/x', status, seconds=seconds))
     scraped = Scraped(render(metrics))
     name = 'asgilook_http_request_duration_seconds'
     labels = {'route': '/x', 'method': 'GET'}
@@ -215,7 +225,7 @@ def render(metrics: MetricsResource) -> str:
 
 def test_labels_are_escaped() -> None:
     metrics = MetricsResource(Metrics())
-    metrics.http.count({'method': 'GET', 'route': '/"\\\n'}, 200, 7, 0)
+    metrics.http.count(record('GET', '/"\\\n', 200))
     scraped = Scraped(render(metrics))
     assert scraped.requests('GET', '/"\\\n', 200) == 1
 
@@ -315,8 +325,7 @@ def test_store_without_metrics(config: Config, photo: bytes) -> None:
 def test_label_sets_are_bounded() -> None:
     metrics = HttpMetrics()
     for number in range(1000):
-        scope = {'method': f'M{number}', 'path': f'/{number}'}
-        metrics.count(scope, 404, 1, 0.1)
+        metrics.count(record(f'M{number}', None, 404))
     (requests, *_) = metrics.collect()
     assert [(sample.labels, sample.value) for sample in requests.samples] == [
         ({'route': 'other', 'method': 'other', 'status': '404'}, 1000)
