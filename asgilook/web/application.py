@@ -73,14 +73,16 @@ class Application(falcon.asgi.App[falcon.asgi.Request, falcon.asgi.Response]):
         try:
             cached = await self._cache.answer(record)
             if cached is None:
-                await self._ask_falcon(scope, receive, responder.send)
+                await self._ask_falcon(scope, receive, responder)
             else:
-                await _send_whole(responder.send, *cached)
+                await responder.send_whole(*cached)
         finally:
             responder.finish()
             log_request(record, scope, self._config.access_log)
 
-    async def _ask_falcon(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _ask_falcon(
+        self, scope: Scope, receive: Receive, responder: Responder
+    ) -> None:
         if scope['method'] not in _BODILESS:
             receive = GuardedBody(
                 receive, self._config.max_upload_size, self._config.body_timeout
@@ -89,7 +91,7 @@ class Application(falcon.asgi.App[falcon.asgi.Request, falcon.asgi.Response]):
             query = quote_from_bytes(scope['query_string'], safe="%&=+,;:/?@!$'()*")
             scope = {**scope, 'query_string': query.encode()}
         try:
-            await super().__call__(scope, receive, send)
+            await super().__call__(scope, receive, responder.send)
         except asyncio.CancelledError:
             # NOTE(shutdown): a server cancels the requests that outlast its limit for
             # a graceful shutdown. Nothing else in the package handles cancellation.
@@ -99,7 +101,7 @@ class Application(falcon.asgi.App[falcon.asgi.Request, falcon.asgi.Response]):
                 503, 'The service is stopping.', headers={'retry-after': '1'}
             )
             head = problem.asgi_headers()
-            await _send_whole(send, problem.status, head, problem.body)
+            await responder.send_whole(problem.status, head, problem.body)
 
 
 class Responder:
@@ -117,22 +119,26 @@ class Responder:
 
     async def send(self, message: Any) -> None:
         """Pass a message on."""
-        record = self._record
         if message['type'] == 'http.response.start':
-            headers = message['headers']
-            record.status = message['status']
-            if record.returns_id or record.status >= 500:
-                # NOTE(aliasing): a new list, as the cache shares its heads.
-                headers = [*headers, (b'x-request-id', record.request_id.encode())]
-                message = {**message, 'headers': headers}
-            record.response_headers = headers
+            headers = self._record_head(message['status'], message['headers'])
+            message = {**message, 'headers': headers}
         else:
-            record.sent += len(message.get('body', b''))
+            self._record.sent += len(message.get('body', b''))
             if not message.get('more_body'):
                 # NOTE(metrics): counted before the client can have the whole response,
                 # so that neither a kill of this process nor a scrape misses it.
                 self.finish()
         await self._send(message)
+
+    async def send_whole(self, status: int, headers: ResponseHead, body: bytes) -> None:
+        """Send a response whose body is complete."""
+        headers = self._record_head(status, headers)
+        await self._send(
+            {'type': 'http.response.start', 'status': status, 'headers': headers}
+        )
+        self._record.sent = len(body)
+        self.finish()
+        await self._send({'type': 'http.response.body', 'body': body})
 
     def finish(self) -> None:
         """Take the duration and count the request, unless that has been done."""
@@ -141,9 +147,12 @@ class Responder:
             self._record.finish()
             self._count(self._record)
 
-
-async def _send_whole(
-    send: Send, status: int, headers: ResponseHead, body: bytes
-) -> None:
-    await send({'type': 'http.response.start', 'status': status, 'headers': headers})
-    await send({'type': 'http.response.body', 'body': body})
+    def _record_head(self, status: int, headers: ResponseHead) -> ResponseHead:
+        """Return the headers, with the request id where the client can use it."""
+        record = self._record
+        record.status = status
+        if record.returns_id or status >= 500:
+            # NOTE(aliasing): a new list, as the cache shares its heads.
+            headers = [*headers, (b'x-request-id', record.request_id.encode())]
+        record.response_headers = headers
+        return headers
