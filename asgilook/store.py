@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import shutil
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -93,6 +94,14 @@ class Store:
         if self._config.database_url is None:
             return 'none'
         return 'up' if await self._index.is_usable() else 'down'
+
+    async def count(self) -> int:
+        """Return the number of images; raises `StorageUnavailable`."""
+        return await self._index.count()
+
+    def free_bytes(self) -> int:
+        """Return the free bytes of the storage folder; this may block."""
+        return shutil.disk_usage(self._folder).free
 
     @contextlib.asynccontextmanager
     async def upload(self) -> AsyncIterator[Any]:
