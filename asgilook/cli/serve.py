@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import uvicorn
 
 from ..config import Config
@@ -9,13 +11,14 @@ from ..web.access_log import log_config
 from ..web.connections import raise_file_limit
 from ..web.uvicorn_protocol import LimitedProtocol
 from .places import prepared
-
-# After SIGTERM, time limit for requests in progress, in seconds.
-GRACEFUL_SHUTDOWN = 10
+from .supervisor import GRACEFUL_SHUTDOWN, supervise
 
 # NOTE(proxies): longer than their usual 60 seconds. If this side closes an idle
 # connection first, a request that is on its way is lost.
 KEEP_ALIVE = 65
+
+# At a reload, how long a new worker may take to start, in seconds.
+START_TIMEOUT = 60
 
 
 def serve(host: str, port: int, workers: int) -> int:
@@ -25,18 +28,21 @@ def serve(host: str, port: int, workers: int) -> int:
     """
     prepared(Config())
     raise_file_limit()
-    uvicorn.run(
-        'asgilook.asgi:app',
-        host=host,
-        port=port,
-        workers=workers,
-        http=LimitedProtocol,
-        ws='none',
-        lifespan='on',
-        timeout_graceful_shutdown=GRACEFUL_SHUTDOWN,
-        timeout_keep_alive=KEEP_ALIVE,
-        server_header=False,
-        access_log=False,
-        log_config=log_config(),
-    )
-    return 0
+    options: dict[str, Any] = {
+        'host': host,
+        'port': port,
+        'http': LimitedProtocol,
+        'ws': 'none',
+        'lifespan': 'on',
+        'timeout_graceful_shutdown': GRACEFUL_SHUTDOWN,
+        'timeout_keep_alive': KEEP_ALIVE,
+        'timeout_worker_healthcheck': START_TIMEOUT,
+        'server_header': False,
+        'access_log': False,
+        'log_config': log_config(),
+    }
+    if workers == 1:
+        uvicorn.run('asgilook.asgi:app', **options)
+        return 0
+    app = 'asgilook.cli.supervisor:worker_app'
+    return supervise(uvicorn.Config(app, factory=True, workers=workers, **options))
