@@ -16,6 +16,7 @@ from .access_log import Count, Exchange
 from .lifespan import Draining
 from .problems import problem_response
 from .shortcut import Shortcut
+from .upgrade import close_after_upgrade
 from .uploads import GuardedBody, Receive
 from .urls import is_canonical
 
@@ -49,7 +50,8 @@ class Application(falcon.asgi.App[falcon.asgi.Request, falcon.asgi.Response]):
         if scope['type'] != 'http':
             await super().__call__(scope, receive, send)
             return
-        exchange = Exchange(scope, send)
+        scope['headers'] = list(scope['headers'])  # an iterator in Falcon's TestClient
+        exchange = Exchange(scope, close_after_upgrade(scope, send))
         try:
             if not await self._shortcut.answer(scope, exchange.send):
                 await self._answer(scope, receive, exchange)
