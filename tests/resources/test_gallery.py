@@ -558,7 +558,7 @@ def scroll_to_end(window: Window) -> dict[int, str]:
         return bool(
             window.page.evaluate(
                 """scrollY + innerHeight >= document.documentElement.scrollHeight - 1
-                    && document.querySelector('#note').hidden"""
+                    && document.querySelector('#more').hidden"""
             )
         )
 
@@ -952,6 +952,31 @@ def test_keyboard_alone_is_enough(
     press('Escape')
     expect(window.viewer).to_have_count(0)
     assert page.evaluate('document.activeElement.closest(".card") !== null')
+
+
+@pytest.mark.parametrize(('width', 'height'), [(390, 844), (1280, 860)])
+def test_tab_key_reaches_every_card_of_a_long_list(
+    windows: Windows, server: Server, width: int, height: int
+) -> None:
+    ids = seed(server, 130)
+    window = windows(width, height)
+    window.page.locator('.card a').first.focus()
+    for image_id in ids[1:]:
+        window.page.keyboard.press('Tab')
+        focused = window.page.evaluate(
+            """() => {
+                const { bottom, top } = document.activeElement.getBoundingClientRect();
+                const { id } = document.activeElement.closest('.card').dataset;
+                return [id, top < innerHeight && bottom > 0];
+            }"""
+        )
+        assert focused == [image_id, True]
+    # A focused card keeps the focus when it is scrolled out of view.
+    window.page.mouse.wheel(0, -20_000)
+    until(lambda: window.page.evaluate('scrollY') == 0)
+    window.scroll(0)
+    expect(window.page.locator(f'[data-id="{ids[-1]}"] a')).to_be_focused()
+    assert window.cards.count() < 129
 
 
 @pytest.mark.parametrize('scheme', ['light', 'dark'])

@@ -24,6 +24,14 @@ async function removeIfDeleted(image) {
   }
 }
 
+// Remove a card; otherwise its picture would still be loaded.
+export function removeCard(card) {
+  const picture = card.querySelector('img');
+  picture.removeAttribute('srcset');
+  picture.removeAttribute('src');
+  card.remove();
+}
+
 export function placeCard(card, image, box) {
   for (const property of ['left', 'top', 'width', 'height']) {
     card.style[property] = `${box[property]}px`;

@@ -1,7 +1,7 @@
 // The grid of cards. Only cards near the visible part are in the document.
 
 import { layOut } from './layout.js';
-import { makeCard, placeCard } from './card.js';
+import { makeCard, placeCard, removeCard } from './card.js';
 import { collection } from './collection.js';
 import { $ } from './dom.js';
 
@@ -80,7 +80,7 @@ function draw() {
   const keep = new Set(indexes.map((index) => ids[index]));
   for (const [id, { card }] of cards) {
     if (!keep.has(id)) {
-      card.remove();
+      removeCard(card);
       cards.delete(id);
     }
   }
@@ -119,10 +119,9 @@ function drawNotes() {
   const { length } = collection.ids;
   const count = length.toLocaleString('en');
   $('count').textContent = collection.hasMore ? `${count}+` : length ? count : '';
-  $('note').hidden = length > 0 && !collection.hasMore;
-  $('note').textContent = length
-    ? 'Loading more…'
-    : 'No pictures yet. The first one could be yours.';
+  $('more').hidden = !collection.hasMore;
+  $('note').hidden = length > 0;
+  $('note').textContent = 'No pictures yet. The first one could be yours.';
 }
 
 // Scroll to a card, if necessary, and return its link.
