@@ -20,7 +20,8 @@ REQUIREMENTS = [
     'Pillow>=12.0',
     'prometheus-client>=0.23',
     'tqdm>=4.66',
-    'uvicorn>=0.34',
+    # asgilook.web.uvicorn_protocol overrides undocumented methods.
+    'uvicorn>=0.34,<0.55',
     'uvloop>=0.19',
 ]
 
@@ -39,6 +40,7 @@ TEST = [
     *DATABASE,
     *REDIS,
     *S3,
+    'anyio>=4.12',
     'birdisle>=0.2.2',
     'fakeredis>=2.40',
     'moto[server]>=5.0',

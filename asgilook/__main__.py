@@ -1,4 +1,4 @@
-"""`python -m asgilook`."""
+"""Entry point of `python -m asgilook`."""
 
 import sys
 

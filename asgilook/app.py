@@ -1,71 +1,72 @@
-"""The wiring: every object, every route, every middleware."""
+"""Application factory: every object, route and middleware of the service."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import falcon
 from falcon.media import MessagePackHandler
 
 from .cache import RedisCache
 from .config import Config
-from .events.hub import Events, Hub
+from .events.hub import Hub
+from .events.relay import Relay
+from .events.resource import Events
 from .images import Images, Thumbnails
 from .metrics import Metrics
+from .redis_clients.factory import create_driver
 from .resources.gallery import add_gallery
 from .resources.health import Health
 from .resources.metrics import MetricsResource
 from .resources.openapi import OpenApi
+from .resources.probes import Probes
 from .store import Store
 from .web.application import Application
 from .web.conditional import Conditional
 from .web.cors import cors
-from .web.lifespan import Draining
+from .web.lifespan import Draining, Lifespan
 from .web.problems import add_error_handlers
 from .web.shortcut import Shortcut
 from .web.urls import CanonicalUUID, PixelSize
 
 
-class Lifespan:
-    """Middleware without requests: opens the store first, and closes it last."""
-
-    def __init__(self, store: Store) -> None:
-        self._store = store
-
-    async def process_startup(self, scope: Any, event: Any) -> None:
-        """Open the store."""
-        await self._store.start()
-
-    async def process_shutdown(self, scope: Any, event: Any) -> None:
-        """Close the store."""
-        await self._store.stop()
-
-
 def create_app(config: Config | None = None) -> Application:
-    """Build the service; without a `config`, one from the environment."""
+    """Build the service, by default with the settings from the environment."""
     config = config or Config()
-    draining = Draining()
     metrics = Metrics()
-    metrics_resource = MetricsResource(metrics)
+    draining = Draining()
     store = Store(config, metrics)
-    hub = Hub(config, draining)
-    images = Images(config, store, hub.publish)
-    thumbnails = Thumbnails(config, store)
+    relay = Relay(create_driver(config), config.redis_timeout)
+    hub = Hub(relay, draining, metrics)
     cache = RedisCache(config)
-    health = Health(store.is_usable, store.database_state, cache.redis_state, draining)
+    images = Images(config, store, publish=hub.publish)
+    thumbnails = Thumbnails(config, store)
+    probes = Probes(
+        is_storage_usable=store.is_usable,
+        free_bytes=store.free_bytes,
+        count_images=store.count,
+        database_state=store.database_state,
+        redis_state=cache.redis_state,
+    )
+    metrics_resource = MetricsResource(metrics, probes)
+    health = Health(probes, draining)
 
     app = Application(
         config,
-        draining,
-        metrics_resource.http.count,
-        Shortcut(cache.find, store.is_current),
+        draining=draining,
+        count=metrics_resource.count,
+        shortcut=Shortcut(find=cache.find, is_current=store.is_current),
+        # NOTE(order): Falcon calls `process_startup` and `process_resource` in this
+        #   order, `process_response` in reverse.
+        #   Lifespan comes before the cache, whose start never fails: a failing start
+        #   of the store or the hub stops what has started before it.
+        #   Conditional comes before the cache, which looks up the representation that
+        #   it has identified, and after it on the way back, so that the cache keeps
+        #   the whole body and only then is it cut to a range.
+        #   CORS comes first, so that its headers are added to every response.
         middleware=[
             *cors(config),
-            Lifespan(store),
+            Lifespan(store, draining, hub),
             Conditional(),
             cache,
-            draining,
-            hub,
         ],
     )
     app.resp_options.media_handlers[falcon.MEDIA_MSGPACK] = MessagePackHandler()

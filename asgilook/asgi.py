@@ -1,4 +1,4 @@
-"""What an ASGI server imports: `uvicorn asgilook.asgi:app`."""
+"""The application for an ASGI server: `uvicorn asgilook.asgi:app`."""
 
 from .app import create_app
 from .config import ConfigError

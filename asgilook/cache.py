@@ -16,7 +16,7 @@ import falcon
 import falcon.asgi
 import msgpack
 
-from .config import Config
+from .config import DEFAULT_CACHE_TTL, Config
 from .errors import AsgilookError
 from .redis_clients.client import Redis
 from .redis_clients.factory import create_driver
@@ -37,7 +37,7 @@ class RedisCache:
     PREFIX = 'asgilook:'
     INVALIDATE_ON = frozenset({'DELETE', 'POST', 'PUT'})
     CACHE_HEADER = 'X-ASGILook-Cache'
-    TTL = 3600
+    TTL = DEFAULT_CACHE_TTL
 
     def __init__(self, config: Config) -> None:
         self._ttl = config.cache_ttl

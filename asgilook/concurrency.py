@@ -176,7 +176,7 @@ class CircuitBreaker:
     The states are those of M. Nygard, "Release It!": closed (calls pass), open (calls
     are rejected), half-open (one trial call passes). Calls that overlap a change of
     state belong to an earlier generation: their results are ignored, so that many
-    calls that fail by one fault count once.
+    calls that fail by one fault count once. Calls may come from several threads.
 
     Args:
         retry_seconds: time between two trial calls.
@@ -184,39 +184,49 @@ class CircuitBreaker:
     """
 
     def __init__(
-        self, retry_seconds: float, clock: Callable[[], float] = time.monotonic
+        self, retry_seconds: float, *, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._retry_seconds = retry_seconds
         self._clock = clock
+        self._lock = threading.Lock()
         self._generation = 0
         self._retry_at: float | None = None
         self.failing = False
 
+    @property
+    def is_open(self) -> bool:
+        """Whether calls are rejected, but for trials."""
+        return self._retry_at is not None
+
     def enter(self) -> int | None:
         """Return a token for one call, or None if the call is rejected."""
-        if self._retry_at is not None:
-            if self._clock() < self._retry_at:
-                return None
-            self._retry_at = self._clock() + self._retry_seconds
-        return self._generation
+        with self._lock:
+            if self._retry_at is not None:
+                if self._clock() < self._retry_at:
+                    return None
+                self._retry_at = self._clock() + self._retry_seconds
+            return self._generation
 
     def succeed(self, token: int) -> bool:
         """Record a success; return whether it ended a failure."""
-        if token != self._generation or not self.failing:
-            return False
-        self._generation += 1
-        self._retry_at = None
-        self.failing = False
-        return True
+        with self._lock:
+            if token != self._generation or not self.failing:
+                return False
+            self._generation += 1
+            self._retry_at = None
+            self.failing = False
+            return True
 
     def fail(self, token: int, *, open_circuit: bool = True) -> bool:
         """Record a failure; return whether it is the first one of its generation.
 
         With `open_circuit` false, calls are not kept away from the service.
         """
-        if token != self._generation:
-            return False
-        self._generation += 1
-        self._retry_at = self._clock() + self._retry_seconds if open_circuit else None
-        self.failing = True
-        return True
+        with self._lock:
+            if token != self._generation:
+                return False
+            self._generation += 1
+            retry_at = self._clock() + self._retry_seconds
+            self._retry_at = retry_at if open_circuit else None
+            self.failing = True
+            return True

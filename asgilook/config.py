@@ -13,11 +13,24 @@ from . import backend_urls, validators
 from .backend_urls import redact
 
 ENV_PREFIX = 'ASGI_LOOK_'
+DEFAULT_CACHE_TTL = 3600
 DEFAULT_STORAGE_PATH = '/tmp/asgilook'  # noqa: S108 (the tutorial's; warned about)
 
 
 class ConfigError(ValueError):
-    """A setting or argument can't be used; the message names it and its value."""
+    """Invalid setting or argument.
+
+    Args:
+        problem: what is wrong with it.
+        name: setting or argument, if the problem concerns a single one.
+        value: its value, with secrets hidden.
+    """
+
+    def __init__(self, problem: str, name: str = '', value: str = '') -> None:
+        super().__init__(f'{name}={value!r}: {problem}' if name else problem)
+        self.problem = problem
+        self.name = name
+        self.value = value
 
 
 async def create_redis_pool(address: str | None) -> Any:
@@ -85,7 +98,9 @@ class Config:
         validators.integer(1, 100),
         'of images that were no JPEG, and of thumbnails',
     )
-    cache_ttl: int = _setting('3600', validators.integer(1), 'seconds in Redis')
+    cache_ttl: int = _setting(
+        str(DEFAULT_CACHE_TTL), validators.integer(1), 'seconds in Redis'
+    )
     cache_body_size: int = _setting(
         '1 MiB', validators.size, 'larger bodies are not put into a cache'
     )
@@ -152,14 +167,14 @@ def _read(field: dataclasses.Field[Any], environ: Mapping[str, str]) -> Any:
     try:
         return field.metadata['parse'](value)
     except ValueError as ex:
-        raise ConfigError(f'{name}={_shown(field, value)!r}: {ex}') from None
+        raise ConfigError(str(ex), name, _shown(field, value)) from None
 
 
 def refusal(config: Config, name: str, problem: str) -> ConfigError:
     """Make the error that says what is wrong with a setting, its secrets hidden."""
     (field,) = (field for field in settings() if field.name == name)
     value = _shown(field, _written(getattr(config, name)))
-    return ConfigError(f'{ENV_PREFIX}{name.upper()}={value!r}: {problem}')
+    return ConfigError(problem, ENV_PREFIX + name.upper(), value)
 
 
 @contextlib.contextmanager

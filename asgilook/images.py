@@ -54,7 +54,7 @@ class Images:
     """The collection at `/images`, and each image below it."""
 
     def __init__(
-        self, config: Config, store: Store, publish: Callable[[str, Any], None]
+        self, config: Config, store: Store, *, publish: Callable[[str, Any], None]
     ) -> None:
         self.config = config
         self._store = store
@@ -122,7 +122,7 @@ class Images:
         """Remove an image, with its thumbnails and every cached copy."""
         if self.config.api_token is None:
             raise falcon.HTTPForbidden(
-                description='Deleting needs api_token to be set.'
+                description='Deleting images requires the setting api_token.'
             )
         image = await self._store.get(image_id)
         await self._store.delete(image)

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import shutil
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -93,6 +94,14 @@ class Store:
         if self._config.database_url is None:
             return 'none'
         return 'up' if await self._index.is_usable() else 'down'
+
+    async def count(self) -> int:
+        """Return the number of images; raises `StorageUnavailable`."""
+        return await self._index.count()
+
+    def free_bytes(self) -> int:
+        """Return the free bytes of the storage folder; this may block."""
+        return shutil.disk_usage(self._folder).free
 
     @contextlib.asynccontextmanager
     async def upload(self) -> AsyncIterator[Any]:
@@ -183,9 +192,9 @@ class Store:
             new = await self._call(self._storage.create)
             try:
                 job = partial(self._convert, source, new.file)
-                size, format_ = await self._pool.run(job, 'upload')
-                self._metrics.uploads.labels(format_.lower()).inc()
-                return await self._publish(new, image_id, size)
+                converted = await self._pool.run(job, 'upload')
+                self._metrics.uploads.labels(converted.format.lower()).inc()
+                return await self._publish(new, image_id, converted.size)
             except DeadlineExceeded as ex:
                 raise ImageDamaged(str(ex)) from ex
             finally:
@@ -211,15 +220,15 @@ class Store:
 
     def _convert(
         self, source: BinaryIO, target: BinaryIO, check_deadline: CheckDeadline
-    ) -> tuple[Size, str]:
-        """Write an upload as a clean JPEG; return its size and the upload's format."""
+    ) -> transform.Upload:
+        """Write an upload as a clean JPEG."""
         source.seek(0)
         return transform.to_jpeg(
             source,
             target,
             max_pixels=self._config.max_pixels,
             quality=self._config.jpeg_quality,
-            check=check_deadline,
+            check_deadline=check_deadline,
         )
 
     def _render(self, image: Image, size: Size, check_deadline: CheckDeadline) -> bytes:
@@ -232,7 +241,11 @@ class Store:
         ):
             try:
                 transform.thumbnail(
-                    source, target, size, quality=quality, check=check_deadline
+                    source,
+                    target,
+                    size,
+                    quality=quality,
+                    check_deadline=check_deadline,
                 )
             except ImageDamaged as ex:
                 raise StoredImageDamaged('The stored image is damaged.') from ex

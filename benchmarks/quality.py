@@ -58,7 +58,9 @@ def ours(data: bytes, size: Size) -> Image.Image:
 
     with mock.patch.object(Image.Image, 'save', save):
         source, target = io.BytesIO(data), io.BytesIO()
-        transform.thumbnail(source, target, size, quality=85, check=lambda: None)
+        transform.thumbnail(
+            source, target, size, quality=85, check_deadline=lambda: None
+        )
     return made[0]
 
 

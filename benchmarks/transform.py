@@ -55,7 +55,9 @@ def memory() -> io.BufferedRandom:
 def ours_thumbnail(path: str, size: Size) -> bytes:
     """Do what the store does in its thread, with its opening and reading."""
     with open(path, 'rb') as source, memory() as target:
-        transform.thumbnail(source, target, size, quality=QUALITY, check=nothing)
+        transform.thumbnail(
+            source, target, size, quality=QUALITY, check_deadline=nothing
+        )
         target.seek(0)
         return target.read()
 
@@ -67,7 +69,7 @@ def ours_upload(data: bytes) -> None:
             target,
             max_pixels=MAX_PIXELS,
             quality=QUALITY,
-            check=nothing,
+            check_deadline=nothing,
         )
 
 

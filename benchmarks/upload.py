@@ -95,7 +95,7 @@ def pixels(picture: bytes, target: BinaryIO) -> None:
         target,
         max_pixels=MAX_PIXELS,
         quality=JPEG_QUALITY,
-        check=lambda: None,
+        check_deadline=lambda: None,
     )
 
 

@@ -1,4 +1,4 @@
-"""A TCP proxy between the service and a real server, which can be cut and frozen."""
+"""TCP proxy between the service and a real server, to cut and freeze connections."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ HOST = '127.0.0.1'
 
 
 class Proxy:
-    """Forwards to a port of this machine, in a thread of its own."""
+    """Forwards to a local port, in its own thread."""
 
     def __init__(self, port: int) -> None:
         self.port = 0
-        self.connections = 0  # that were ever made
-        self.lost = 0  # answers
+        self.connections = 0  # accepted in total
+        self.lost = 0  # replies dropped
         self._upstream = port
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever)
@@ -42,25 +42,25 @@ class Proxy:
         self._loop.close()
 
     def restore(self) -> None:
-        """Take connections, always on the same port."""
+        """Accept connections, always on the same port."""
         self._run(self._listen())
 
     def cut(self) -> None:
-        """Refuse new connections, and end those that there are."""
+        """Reject new connections and abort the open ones."""
         self._run(self._cut())
 
     def freeze(self) -> None:
-        """Forward nothing, without a word to anyone."""
+        """Stop forwarding, with all connections open."""
         self._run(self._set_flowing(False))
 
     def thaw(self) -> None:
-        """Forward what has come meanwhile, and go on."""
+        """Forward what has arrived in the meantime, and continue."""
         self._run(self._set_flowing(True))
 
     def lose(self, mark: bytes, *, refuse: bool = False) -> None:
-        """End the connection instead of forwarding the next answer with this in it.
+        """Abort the connection instead of forwarding the next reply with `mark` in it.
 
-        After that, new connections are refused if asked to.
+        With `refuse`, also reject new connections after that.
         """
         self._mark, self._refuse = mark, refuse
 

@@ -1,7 +1,8 @@
-"""Real processes for the tests: the service and a Redis, started, asked and ended."""
+"""Real servers for the tests: the service, a Redis, and uvicorn in this process."""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import dataclasses
 import http.client
@@ -15,42 +16,44 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
 import hiredis
 import pytest
+import uvicorn
 
 import asgilook
+from asgilook.web.uvicorn_protocol import LimitedProtocol
 
 T = TypeVar('T')
 
 HOST = '127.0.0.1'
 NO_REDIS = f'redis://{HOST}:1'  # nothing listens on tcpmux
 
-# From where `python -m asgilook` finds the package that these tests import.
+# Directory where `python -m asgilook` finds the package that these tests import.
 ROOT = Path(asgilook.__file__).parent.parent
 
-# What no log may have in it, however the server was treated.
+# Must never appear in a log, whatever was done to the server.
 FAULTS = ('Traceback', 'was destroyed', 'never retrieved', 'ResourceWarning')
 
-# What uvicorn leaves to the end of its supervisor: the socket that it listened on.
-UVICORNS_OWN = r'ResourceWarning: unclosed <socket[^\n]* laddr=\([^()]*\)>\n.*'
+# uvicorn's supervisor leaves its listening socket to the end of the process.
+UVICORN_WARNING = r'ResourceWarning: unclosed <socket[^\n]* laddr=\([^()]*\)>\n.*'
 
 
 def until(condition: Callable[[], T], seconds: float = 10) -> T:
-    """Return what `condition()` returns once that is true; fail after `seconds`."""
+    """Return the first true value of `condition()`; fail after `seconds`."""
     deadline = time.monotonic() + seconds
     while not (result := condition()):
-        assert time.monotonic() < deadline, f'still not so after {seconds} s'
+        assert time.monotonic() < deadline, f'still false after {seconds} s'
         time.sleep(0.01)
     return result
 
 
 def require(program: str) -> str:
-    """Return the path of a program; without it, skip the test, but fail in CI."""
+    """Return the path of a program; if it is missing, skip the test, or fail in CI."""
     path = shutil.which(program)
     if path is None and os.environ.get('CI') == 'true':
         pytest.fail(f'{program} is not installed')
@@ -60,7 +63,7 @@ def require(program: str) -> str:
 
 
 def run(*arguments: str, **settings: Any) -> subprocess.CompletedProcess[str]:
-    """Run Python to its end, with these settings of the service."""
+    """Run Python until it exits, with these settings of the service."""
     return subprocess.run(
         [sys.executable, *arguments],
         env=_environ(settings),
@@ -79,7 +82,7 @@ def _environ(settings: dict[str, Any]) -> dict[str, str]:
 
 
 class Process:
-    """A program in a process group of its own, its output in a log of its own."""
+    """A program in its own process group, with its output in a log file."""
 
     ready = ''
     processes = 1
@@ -119,7 +122,7 @@ class Process:
         return self._log.read_text(errors='replace')
 
     def logged(self, pattern: str, count: int = 1) -> list[str]:
-        """Wait until the log has `pattern` in it `count` times; return the matches."""
+        """Wait until the log contains `pattern` `count` times; return the matches."""
 
         def matches() -> list[str]:
             found = re.findall(pattern, self.log)
@@ -131,7 +134,7 @@ class Process:
         return until(matches)
 
     def stop(self, number: int = signal.SIGTERM) -> int:
-        """Ask it to end, which takes 15 s at most; return its exit code."""
+        """Send a signal, wait up to 15 s for the end; return the exit code."""
         try:
             self._popen.send_signal(number)
             return self._popen.wait(15)
@@ -139,7 +142,7 @@ class Process:
             self.kill()
 
     def kill(self) -> None:
-        """Kill -9 whatever there still is of it."""
+        """Kill all its processes."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
         self._popen.wait()
@@ -164,7 +167,7 @@ def _is_frozen(pid: int) -> bool:
 
 @dataclasses.dataclass(frozen=True)
 class Answer:
-    """A whole response, and when and after how many seconds it was there."""
+    """A complete response, with the time it arrived and how long it took."""
 
     status: int
     headers: http.client.HTTPMessage = dataclasses.field(repr=False)
@@ -178,12 +181,12 @@ class Answer:
 
     @property
     def hit(self) -> bool:
-        """Whether it came from a cache; asks for the header to be there."""
+        """Whether it came from a cache; the header must be there."""
         return {'Hit': True, 'Miss': False}[self.headers['X-ASGILook-Cache']]
 
     @property
     def is_problem(self) -> bool:
-        """Whether it is the description of an error that the contract promises."""
+        """Whether it is a complete problem description of the same status."""
         media_type = self.headers['Content-Type']
         return media_type == 'application/problem+json' and (
             self.json['status'] == self.status and bool(self.json['detail'])
@@ -213,8 +216,8 @@ class Server(Process):
 
     def __exit__(self, *exc_info: object) -> None:
         super().__exit__(*exc_info)
-        said = self.log if self.processes == 1 else re.sub(UVICORNS_OWN, '', self.log)
-        assert not any(fault in said for fault in FAULTS), said
+        log = self.log if self.processes == 1 else re.sub(UVICORN_WARNING, '', self.log)
+        assert not any(fault in log for fault in FAULTS), log
 
     @cached_property
     def port(self) -> int:
@@ -222,17 +225,17 @@ class Server(Process):
 
     @property
     def workers(self) -> list[int]:
-        """The processes that answer, those first that were started last."""
+        """Process ids of the workers, the newest first."""
         started = self.logged(r'Started server process \[(\d+)\]', self.processes)
         return [int(pid) for pid in reversed(started)][: self.processes]
 
     @property
     def files(self) -> list[str]:
-        """The names of all that is in the storage folder."""
+        """Names of everything in the storage folder."""
         return os.listdir(self.storage)
 
     def on_each_worker(self, ask: Callable[[], T]) -> list[T]:
-        """Ask each of the workers, while the others are frozen."""
+        """Call `ask` once for each worker, while the others are frozen."""
         answers = []
         for worker in self.workers:
             with paused(*{*self.workers} - {worker}):
@@ -240,7 +243,7 @@ class Server(Process):
         return answers
 
     def ask(self, method: str, path: str, body: Any = None, **headers: str) -> Answer:
-        """Send a request on a connection of its own, `path` exactly as it is."""
+        """Send a request on a new connection, with `path` exactly as it is."""
         start = time.monotonic()
         connection = http.client.HTTPConnection(HOST, self.port, timeout=30)
         named = {name.replace('_', '-'): value for name, value in headers.items()}
@@ -256,7 +259,7 @@ class Server(Process):
         return self.ask('GET', path, **headers)
 
     def upload(self, picture: bytes, **headers: str) -> Any:
-        """Store a picture; return its JSON."""
+        """Upload a picture; return its JSON."""
         answer = self.ask('POST', '/images', picture, **headers)
         assert answer.status == 201, answer
         return answer.json
@@ -269,7 +272,7 @@ class Server(Process):
 
     @contextlib.contextmanager
     def uploading(self, framing: str, part: bytes) -> Iterator[socket.socket]:
-        """Send the head and a part of a body, once the service waits for it."""
+        """Send a request head, and part of a body once the service waits for it."""
         with socket.create_connection((HOST, self.port), timeout=30) as client:
             client.sendall(
                 f'POST /images HTTP/1.1\r\nHost: {HOST}\r\n{framing}\r\n'
@@ -281,7 +284,7 @@ class Server(Process):
 
 
 def read_answer(client: socket.socket) -> Answer | None:
-    """Read one response; None where the connection ends without one."""
+    """Read one response; return None if the connection ends without one."""
     with http.client.HTTPResponse(client) as response:
         try:
             response.begin()
@@ -291,7 +294,7 @@ def read_answer(client: socket.socket) -> Answer | None:
 
 
 class RedisServer(Process):
-    """A Redis that keeps nothing, on a free port, or on that of an earlier one."""
+    """A Redis without persistence, on a free port or on the given one."""
 
     ready = 'Ready to accept connections'
 
@@ -303,7 +306,7 @@ class RedisServer(Process):
         self.url = f'redis://{HOST}:{self.port}'
 
     def command(self, *words: str) -> Any:
-        """Send a command; return its reply, also where that is an error."""
+        """Send a command; return its reply, even if that is an error."""
         reader = hiredis.Reader(encoding='utf-8')
         with socket.create_connection((HOST, self.port), timeout=10) as connection:
             connection.sendall(' '.join(words).encode() + b'\r\n')
@@ -320,3 +323,22 @@ def free_port() -> int:
     with socket.create_server((HOST, 0)) as server:
         port: int = server.getsockname()[1]
         return port
+
+
+@contextlib.asynccontextmanager
+async def serving(
+    app: Any, **options: Any
+) -> AsyncIterator[tuple[uvicorn.Server, int]]:
+    """Run an ASGI app on the service's own protocol; yield the server and its port."""
+    settings = {'http': LimitedProtocol, 'ws': 'none', 'lifespan': 'off', **options}
+    config = uvicorn.Config(app, port=0, log_config=None, **settings)
+    server = uvicorn.Server(config)
+    task = asyncio.create_task(server.serve())
+    while not server.started:  # noqa: ASYNC110 (uvicorn has no event for it)
+        await asyncio.sleep(0.01)
+    async with asyncio.timeout(20):
+        try:
+            yield server, server.servers[0].sockets[0].getsockname()[1]
+        finally:
+            server.should_exit = True
+            await task

@@ -1,110 +1,28 @@
 from __future__ import annotations
 
 import inspect
-import logging
-from typing import Any
+import subprocess
+import sys
 
-import falcon
-import falcon.asgi
 import pytest
-from falcon.testing import TestClient
 
 from asgilook import errors
 from asgilook.errors import AsgilookError, Busy, Unavailable
-from asgilook.web.problems import add_error_handlers
-
-from .conftest import problem
-
-# The table of the contract.
-STATUS = {
-    'InvalidRequest': 400,
-    'ImageNotFound': 404,
-    'BodyTimeout': 408,
-    'UploadTooLarge': 413,
-    'UnsupportedFormat': 415,
-    'ImageDamaged': 422,
-    'StoredImageDamaged': 500,
-    'Unavailable': 503,
-    'Busy': 503,
-    'StorageUnavailable': 503,
-    'DeadlineExceeded': 503,
-    'DatabaseGone': 503,
-    'OutcomeUnknown': 503,
-    'ImageExists': 503,
-    'StorageFull': 507,
-}
 
 
-class Failing:
-    def __init__(self, error: BaseException) -> None:
-        self._error = error
-
-    async def on_get(self, req: Any, resp: Any) -> None:
-        resp.text = 'half an answer'
-        resp.set_header('Cache-Control', 'public')
-        raise self._error
+def test_every_error_is_caught_as_one() -> None:
+    kinds = [kind for _, kind in inspect.getmembers(errors, inspect.isclass)]
+    assert len(kinds) > 10
+    assert [kind for kind in kinds if not issubclass(kind, AsgilookError)] == []
 
 
-def client_of(error: BaseException) -> TestClient:
-    app: Any = falcon.asgi.App()
-    app.add_route('/', Failing(error))
-    add_error_handlers(app)
-    return TestClient(app)
+def test_unavailable_has_the_seconds_until_a_retry() -> None:
+    assert Unavailable('Not now.').retry_after == 1
+    assert Busy('Not now.', 7).retry_after == 7
+    assert str(Busy('Not now.', 7)) == 'Not now.'
 
 
-def test_every_error_has_a_status() -> None:
-    kinds = inspect.getmembers(errors, inspect.isclass)
-    names = {name for name, kind in kinds if issubclass(kind, AsgilookError)}
-    assert names - {'AsgilookError'} == set(STATUS)
-
-
-@pytest.mark.parametrize(('name', 'status'), STATUS.items())
-def test_error_is_a_problem(name: str, status: int) -> None:
-    result = client_of(getattr(errors, name)('What is wrong.')).simulate_get('/')
-    assert problem(result, status) == 'What is wrong.'
-    assert result.json['type'] == 'about:blank'
-    assert result.status == f'{status} {result.json["title"]}'
-    assert ('retry-after' in result.headers) is (status == 503)
-
-
-@pytest.mark.parametrize(
-    ('error', 'seconds'),
-    [(Busy(''), '1'), (Unavailable('', 7), '7'), (MemoryError(), '1')],
-)
-def test_unavailable_says_when_to_retry(error: Exception, seconds: str) -> None:
-    result = client_of(error).simulate_get('/')
-    problem(result, 503)
-    assert result.headers['retry-after'] == seconds
-
-
-@pytest.mark.parametrize('error', [RuntimeError, OSError, KeyError, AssertionError])
-def test_unexpected_error_is_logged_and_not_shown(
-    error: type[Exception], caplog: pytest.LogCaptureFixture
-) -> None:
-    result = client_of(error('/a/path/of/the/service')).simulate_get('/')
-    assert problem(result, 500)
-    assert '/a/path' not in result.text
-    (record,) = (r for r in caplog.records if r.name == 'asgilook.web.problems')
-    assert record.levelno == logging.ERROR
-    assert record.exc_info
-    assert 'GET /' in record.getMessage()
-    assert '/a/path' in caplog.text
-
-
-@pytest.mark.parametrize(
-    'accept', [None, 'application/json', 'image/*', 'text/xml', '']
-)
-def test_error_of_falcon_is_a_problem_whatever_is_accepted(accept: str | None) -> None:
-    client = client_of(falcon.HTTPConflict(description='Not like this.'))
-    headers = {} if accept is None else {'Accept': accept}
-    for method, uri, status in (
-        ('GET', '/', 409),
-        ('GET', '/x', 404),
-        ('PUT', '/', 405),
-    ):
-        problem(client.simulate_request(method, uri, headers=headers), status)
-
-
-def test_error_on_head_has_no_body() -> None:
-    result = client_of(errors.ImageNotFound('Gone.')).simulate_head('/')
-    assert (result.status_code, result.content) == (405, b'')
+@pytest.mark.parametrize('package', ['falcon', 'uvicorn', 'PIL', 'aioredis'])
+def test_errors_load_no_package(package: str) -> None:
+    code = f'import asgilook.errors, sys; sys.exit({package!r} in sys.modules)'
+    assert subprocess.run([sys.executable, '-c', code], check=False).returncode == 0

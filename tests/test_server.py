@@ -1,4 +1,4 @@
-"""The service as a whole: real processes, sockets, signals, and a real Redis."""
+"""The complete service: real processes, sockets, signals and a real Redis."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ UNDER_UVICORN = ('uvicorn', 'asgilook.asgi:app')
 
 
 def camera_jpeg(width: int, height: int) -> bytes:
-    """Return a photo taken with the camera on its side: upright it is turned."""
+    """Return a photo taken with the camera on its side; `width` is that of the file."""
     exif = Image.Exif()
     exif[0x010F] = 'Camera'
     exif[0x0112] = 6
@@ -57,14 +57,14 @@ def camera_jpeg(width: int, height: int) -> bytes:
 
 
 def transparent_png(width: int, height: int) -> bytes:
-    """Return red on the left, and on the right a black that is fully transparent."""
+    """Return a PNG: red on the left, fully transparent black on the right."""
     image = Image.new('RGBA', (width, height), (0, 0, 0, 0))
     image.paste((255, 0, 0, 255), (0, 0, width // 2, height))
     return samples.encode(image, 'PNG')
 
 
 def decode(answer: Answer) -> Image.Image:
-    """Check that an answer is a JPEG, and return its picture."""
+    """Check that a response is a JPEG; return the decoded image."""
     assert (answer.status, answer.headers['Content-Type']) == (200, 'image/jpeg')
     with Image.open(io.BytesIO(answer.body), formats=['JPEG']) as image:
         image.load()
@@ -77,12 +77,12 @@ def ids(images: list[dict[str, Any]]) -> list[str]:
 
 
 def paths(image: dict[str, Any]) -> list[str]:
-    """Return the paths of an image and its thumbnails."""
+    """Return the paths of an image and of its thumbnails."""
     return [image['image'], *image['thumbnails']]
 
 
 def check_session(server: Server) -> list[str]:
-    """Upload, list, and get everything twice; return the paths."""
+    """Upload, list, and get everything twice; return all paths."""
     photo = server.upload(camera_jpeg(800, 600))
     drawing = server.upload(transparent_png(400, 300))
     assert (photo['size'], drawing['size']) == ([600, 800], [400, 300])
@@ -103,7 +103,7 @@ def check_session(server: Server) -> list[str]:
 
 
 def samples_are_near(pixel: Any, expected: tuple[int, int, int]) -> bool:
-    """Tell whether two colours look the same."""
+    """Return whether two colors look the same."""
     return all(abs(a - b) <= 4 for a, b in zip(pixel, expected, strict=True))
 
 
@@ -112,7 +112,7 @@ def test_server_without_redis(tmp_path: Path) -> None:
         check_session(server)
         about_redis = [line for line in server.log.splitlines() if 'Redis' in line]
         assert len(about_redis) == 1
-        assert 'no Redis at redis://127.0.0.1:1' in about_redis[0]
+        assert 'Redis unavailable at redis://127.0.0.1:1' in about_redis[0]
 
 
 def test_server_with_redis(tmp_path: Path) -> None:
@@ -134,7 +134,7 @@ def test_server_with_redis(tmp_path: Path) -> None:
 
 
 class Traffic:
-    """Clients that ask and upload without a pause, and keep every answer."""
+    """Clients that read and upload continuously, and keep every response."""
 
     def __init__(self, server: Server, image: dict[str, Any]) -> None:
         self._server = server
@@ -145,7 +145,7 @@ class Traffic:
     @classmethod
     @contextmanager
     def under_way(cls, server: Server, image: dict[str, Any]) -> Iterator[Traffic]:
-        """Run the clients; what goes wrong in them is raised at the end."""
+        """Run the clients; their errors are raised at the end."""
         traffic = cls(server, image)
         with ThreadPoolExecutor() as executor:
             tasks = [executor.submit(traffic._look), executor.submit(traffic._change)]
@@ -162,7 +162,7 @@ class Traffic:
                 self._keep(self._server.get(path))
 
     def _change(self) -> None:
-        """Upload and delete; the list must show it at once, whatever Redis does."""
+        """Upload and delete; the list must show it at once, in any state of Redis."""
         picture = samples.photo(64, 64)
         while not self._over.is_set():
             posted = self._server.ask('POST', '/images', picture, authorization=TOKEN)
@@ -180,13 +180,13 @@ class Traffic:
         return answer
 
     def until_hits(self) -> float:
-        """Wait until image, thumbnail and list are hits; return after how long."""
+        """Wait until image, thumbnail and list are hits; return the seconds it took."""
         start = time.monotonic()
         until(lambda: self._kinds(start) >= {'image/jpeg', 'application/json'})
         return time.monotonic() - start
 
     def _kinds(self, start: float) -> set[str]:
-        """Return the media types of the hits that were asked for after `start`."""
+        """Return the media types of the hits requested after `start`."""
         return {
             answer.headers['Content-Type']
             for answer in list(self.answers)
@@ -195,7 +195,7 @@ class Traffic:
         }
 
     def until_missed(self, count: int) -> None:
-        """Wait until there were only misses for `count` answers and two seconds."""
+        """Wait until `count` responses and two seconds have brought only misses."""
         start = time.monotonic() + 1
 
         def missed() -> bool:
@@ -206,7 +206,7 @@ class Traffic:
         until(missed)
 
 
-def test_server_redis_comes_and_goes(tmp_path: Path) -> None:
+def test_server_redis_outages(tmp_path: Path) -> None:
     """Redis is stopped, started, frozen, continued, full and emptied."""
     took = {}
     with RedisServer(tmp_path) as redis:
@@ -236,8 +236,14 @@ def test_server_redis_comes_and_goes(tmp_path: Path) -> None:
                     took['emptied'] = traffic.until_hits()
 
     # A busy machine may lose Redis once more, for a moment: that is a line, too.
-    said = re.findall('no Redis|is back|refused a command', server.log)
-    assert set(said) == {'no Redis', 'is back', 'refused a command'}
+    said = re.findall(
+        'Redis unavailable|is available again|rejected a command', server.log
+    )
+    assert set(said) == {
+        'Redis unavailable',
+        'is available again',
+        'rejected a command',
+    }
     assert len(said) < 12
     assert {answer.status for answer in traffic.answers} == {200, 201}
     slowest = max(answer.seconds for answer in traffic.answers)
@@ -294,7 +300,7 @@ def test_server_bad_setting(
     assert named in ended.stderr
 
 
-def test_server_process_that_does_not_start(tmp_path: Path) -> None:
+def test_server_startup_failure_is_reported(tmp_path: Path) -> None:
     with (
         pytest.raises(AssertionError, match='no such setting'),
         Server(tmp_path, colour='blue'),
@@ -305,7 +311,7 @@ def test_server_process_that_does_not_start(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ('ci', 'outcome'), [('true', pytest.fail.Exception), ('', pytest.skip.Exception)]
 )
-def test_server_program_that_is_missing(
+def test_server_missing_program(
     ci: str, outcome: type[BaseException], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv('CI', ci)
@@ -314,7 +320,7 @@ def test_server_program_that_is_missing(
 
 
 def cut_short(server: Server, framing: str, part: bytes) -> int:
-    """Upload a part, then close one's own side; return the status, 0 for none."""
+    """Upload part of a body, then half-close; return the status, or 0 without one."""
     with server.uploading(framing, part) as client:
         client.shutdown(socket.SHUT_WR)
         answer = read_answer(client)
@@ -328,12 +334,12 @@ GIF_BOMB = (
 )
 
 
-def test_server_refused_uploads(tmp_path: Path) -> None:
-    """Nothing remains of them: no file, no temporary, no list entry, no key."""
+def test_server_rejected_uploads(tmp_path: Path) -> None:
+    """They leave nothing: no file, no temporary file, no list entry, no key."""
     photo = samples.photo(300, 200)
     png = samples.png(300, 200)
     assert len(GIF_BOMB) == 35
-    refused = [
+    rejected = [
         (b'', 400),
         (b'This is text, not a picture.', 415),
         (png[: len(png) // 2], 422),
@@ -345,7 +351,7 @@ def test_server_refused_uploads(tmp_path: Path) -> None:
         RedisServer(tmp_path) as redis,
         Server(tmp_path, redis_host=redis.url) as server,
     ):
-        for body, status in refused:
+        for body, status in rejected:
             for framed in body, iter([body]):
                 answer = server.ask('POST', '/images', framed)
                 assert (answer.status, answer.is_problem) == (status, True), body[:20]
@@ -377,7 +383,7 @@ def test_server_stalled_upload(tmp_path: Path) -> None:
 def check_timeout(
     server: Server, framing: str, part: bytes, goes_on: Callable[[socket.socket], bool]
 ) -> None:
-    """Upload a part, and go on too slowly until there is an answer: it is 408."""
+    """Upload part of a body, then continue too slowly: the response is 408."""
     start = time.monotonic()
     with server.uploading(framing, part) as client:
         until(lambda: goes_on(client))
@@ -388,18 +394,18 @@ def check_timeout(
 
 
 def is_silent(client: socket.socket) -> bool:
-    """Send nothing; tell whether there is an answer."""
+    """Send nothing; return whether there is a response."""
     return bool(select.select([client], [], [], 0.1)[0])
 
 
 def dribbles(client: socket.socket) -> bool:
-    """Send a byte; tell whether there is an answer."""
+    """Send a byte; return whether there is a response."""
     client.sendall(b'\0')
     return is_silent(client)
 
 
 def spellings(image_id: str) -> list[str]:
-    """Return other ways to write a UUID, each of which some parser takes."""
+    """Return other spellings of a UUID, each accepted by some parser."""
     return [
         image_id.upper(),
         image_id.replace('-', ''),
@@ -411,7 +417,7 @@ def spellings(image_id: str) -> list[str]:
 
 
 def probes(image: dict[str, Any]) -> Iterator[tuple[str, str, int]]:
-    """Yield requests, with their status, that must change nothing in a cache."""
+    """Yield requests with their status; none of them may change a cache."""
     for path in '/images', *paths(image):
         yield 'OPTIONS', path, 200
         yield 'HEAD', path, 200
@@ -449,7 +455,7 @@ def test_server_nothing_else_is_cached(tmp_path: Path) -> None:
 
 
 def test_server_workers(tmp_path: Path) -> None:
-    """Two workers agree at once, also on what one of them has deleted."""
+    """Two workers agree immediately, also on what one of them has deleted."""
     settings: dict[str, Any] = {'api_token': 'secret', 'threads': 1, 'queue_size': 1}
     with Server(tmp_path, '--workers', '2', **settings) as server:
         upload = partial(server.ask, 'POST', '/images', authorization=TOKEN)
@@ -477,7 +483,7 @@ def test_server_workers(tmp_path: Path) -> None:
 
 
 def check_delete(server: Server, image: dict[str, Any]) -> None:
-    """Delete an image that each worker has in its memory: it is gone from both."""
+    """Delete an image that each worker has in memory: both stop serving it."""
     ask = [partial(server.get, path) for path in paths(image)]
     for get in ask:
         etags = {answer.headers['ETag'] for answer in server.on_each_worker(get)}
@@ -510,12 +516,12 @@ def test_server_restart(tmp_path: Path) -> None:
     assert len(before) == 1 + 2 + 3
 
 
-# More of them take longer, and find more: CRASH_KILLS=30 has been tried.
+# Set CRASH_KILLS for a longer run.
 KILLS = int(os.environ.get('CRASH_KILLS', '5'))
 
 
 class Uploaders:
-    """Four clients that upload without a pause, whoever dies meanwhile."""
+    """Four clients that upload continuously, whichever process dies."""
 
     def __init__(self, server: Server, pictures: list[bytes]) -> None:
         self._server = server
@@ -546,13 +552,13 @@ class Uploaders:
             self.acknowledged.append(answer.json['id'])
 
     def until_acknowledged(self, count: int) -> None:
-        """Wait until so many more uploads have been answered."""
+        """Wait until `count` more uploads have been answered."""
         enough = len(self.acknowledged) + count
         until(lambda: len(self.acknowledged) >= enough)
 
 
 def test_server_killed(tmp_path: Path) -> None:
-    """Whenever kill -9 comes, what was acknowledged is there, and nothing half."""
+    """After any kill -9, acknowledged uploads are there, and no partial files."""
     pictures = [samples.photo(640, 480), samples.png(500, 400), samples.photo(64, 64)]
     rng = random.Random(9)
     checked: set[str] = set()
@@ -564,7 +570,7 @@ def test_server_killed(tmp_path: Path) -> None:
             acknowledged = uploaders.acknowledged
             with uploaders.under_way():
                 uploaders.until_acknowledged(5)
-                time.sleep(rng.uniform(0, 0.1))  # any moment is right to die
+                time.sleep(rng.uniform(0, 0.1))  # at an arbitrary moment
                 if killed == 'all':
                     server.kill()
                 if killed == 'one':
@@ -574,7 +580,7 @@ def test_server_killed(tmp_path: Path) -> None:
 
 
 def check_storage(server: Server, acknowledged: list[str], checked: set[str]) -> None:
-    """After a new start no temporary is left, and all that is listed decodes."""
+    """Check that no temporary file is left, and that every listed image decodes."""
     assert [name for name in server.files if not CANONICAL_UUID.fullmatch(name)] == []
     first, images = server.on_each_worker(server.images)
     assert first == images
@@ -586,7 +592,7 @@ def check_storage(server: Server, acknowledged: list[str], checked: set[str]) ->
 
 
 def test_server_sigterm(tmp_path: Path) -> None:
-    """An upload under way is answered; who only holds a connection is let go."""
+    """An upload in progress is answered; an idle connection is closed."""
     picture = samples.photo(640, 480)
     framing = f'Content-Length: {len(picture)}'
     with (
@@ -608,7 +614,7 @@ def test_server_sigterm(tmp_path: Path) -> None:
         answer = read_answer(good)
         assert answer is not None
         assert answer.status == 201
-        # With one worker uvicorn ends by the signal itself, as a shell expects it.
+        # With one worker, uvicorn ends by the signal itself, as shells expect.
         assert server.stop() == -signal.SIGTERM
         log.info('gone %.1f s after SIGTERM', time.monotonic() - start)
         refused = read_answer(stalled)

@@ -1,8 +1,8 @@
-"""`asgilook check`: files that are not listed, and listed images without their file.
+"""`asgilook check`: compares the stored files with the list of images.
 
-The first are what is left where a process is killed between the two: harmless, but
-they take up room. The names of all files are held in a temporary database on disk, so
-that any number of them can be compared with the list.
+A process that is killed between storing a file and listing it leaves an unlisted file,
+which is harmless but takes up space. The names of all files are kept in a temporary
+SQLite database on disk, so memory does not grow with their number.
 """
 
 from __future__ import annotations
@@ -16,25 +16,30 @@ from contextlib import closing, suppress
 from ..config import Config, ConfigError
 from ..errors import AsgilookError, ImageNotFound, StorageUnavailable
 from ..models import Entry, Image
-from .places import Place, opened
+from .places import Place, open_place
 
 _TABLE = 'CREATE TABLE files (id TEXT PRIMARY KEY, length, stored_ns) WITHOUT ROWID'
 
 
-class Check:
-    """Compares a storage with its index, and prints what doesn't fit.
-
-    `failure` is what one of them failed with.
+class Comparison:
+    """Compares a storage with its index, and prints each difference.
 
     Args:
-        place: what to compare.
-        younger: seconds; a file that is there for less may not be listed yet.
-        remove: whether files that are not listed are to be removed.
+        place: storage and index.
+        min_age: age in seconds below which an unlisted file may be an upload.
+        remove: whether to remove unlisted files.
+
+    Attributes:
+        images: number of listed images.
+        wrong: number of listed images without their file, or with a wrong one.
+        orphans: number of files that are not listed.
+        removed: number of orphans that were removed.
+        failure: exception that ended the comparison.
     """
 
-    def __init__(self, place: Place, younger: float, *, remove: bool) -> None:
+    def __init__(self, place: Place, min_age: float, *, remove: bool) -> None:
         self._place = place
-        self._younger_ns = int(younger * 1e9)
+        self._min_age_ns = int(min_age * 1e9)
         self._remove = remove
         self.images = 0
         self.wrong = 0
@@ -43,7 +48,7 @@ class Check:
         self.failure: AsgilookError | None = None
 
     async def run(self) -> None:
-        """Compare all."""
+        """Compare all files and images."""
         try:
             await self._compare_all()
         except StorageUnavailable as ex:
@@ -56,10 +61,10 @@ class Check:
             async for page in self._place.pages():
                 for image in page:
                     await self._compare(image, files)
-            # An empty list is sooner a new database, or another one, than the remains.
+            # With an empty list, a new or wrong database is more likely than orphans.
             self._remove = self._remove and self.images > 0
             for row in files.execute('SELECT * FROM files ORDER BY id'):
-                await self._judge(Entry(*row))
+                await self._examine_unlisted(Entry(*row))
 
     def _collect(self, files: sqlite3.Connection) -> None:
         entries = self._place.storage.entries()
@@ -70,28 +75,29 @@ class Check:
         query = 'DELETE FROM files WHERE id = ? RETURNING length'
         found = files.execute(query, (image.image_id,)).fetchall()
         if not found and await self._is_missing(image):
-            self._tell(image.image_id, 'is listed, but has no file')
+            self._report_wrong(image.image_id, 'is listed, but its file is missing')
         elif found and found[0][0] != image.length:
-            self._tell(
-                image.image_id, f'has {found[0][0]} bytes, not {image.length} as listed'
+            size = found[0][0]
+            self._report_wrong(
+                image.image_id, f'has {size} bytes, but is listed with {image.length}'
             )
 
     async def _is_missing(self, image: Image) -> bool:
-        """Look again: it may have come or gone since the files were listed."""
+        """Look again: it may have been added or deleted since the files were listed."""
         if await asyncio.to_thread(self._has_file, image.image_id):
             return False
         return await self._place.index.get(image.image_id) is not None
 
-    async def _judge(self, file: Entry) -> None:
-        """Tell of a file that is not listed, even now, and is not on its way."""
-        young = time.time_ns() - file.stored_ns < self._younger_ns
-        if young or await self._place.index.get(file.image_id) is not None:
+    async def _examine_unlisted(self, file: Entry) -> None:
+        """Report a file that is still not listed, and not an upload in progress."""
+        is_young = time.time_ns() - file.stored_ns < self._min_age_ns
+        if is_young or await self._place.index.get(file.image_id) is not None:
             return
         if await asyncio.to_thread(self._has_file, file.image_id):
             self.orphans += 1
             print(f'{file.image_id} is not listed, {file.length} bytes')
             if self._remove:
-                await asyncio.to_thread(self._drop, file.image_id)
+                await asyncio.to_thread(self._remove_orphan, file.image_id)
 
     def _has_file(self, image_id: str) -> bool:
         try:
@@ -100,43 +106,43 @@ class Check:
             return False
         return True
 
-    def _drop(self, image_id: str) -> None:
+    def _remove_orphan(self, image_id: str) -> None:
         with suppress(ImageNotFound):
             self._place.storage.remove(image_id)
         self.removed += 1
 
-    def _tell(self, image_id: str, what: str) -> None:
+    def _report_wrong(self, image_id: str, problem: str) -> None:
         self.wrong += 1
-        print(f'{image_id} {what}')
+        print(f'{image_id} {problem}')
 
 
-def check(config: Config, younger: float, *, remove: bool) -> int:
-    """Compare what the settings name, print it, and return the exit code.
+def check(config: Config, min_age: float, *, remove: bool) -> int:
+    """Compare storage and index, print the differences, and return the exit code.
 
     Raises `ConfigError`.
     """
     if remove and config.database_url is None:
         raise ConfigError(
-            '--remove-orphans: without a database the files themselves are the list, '
-            'and one that is not listed is an image that can not be read'
+            '--remove-orphans needs a database: without one, the files are the list, '
+            'and a file that is not listed is an image that can not be read'
         )
-    return _report(asyncio.run(_run(config, younger, remove=remove)))
+    return _report(asyncio.run(_run(config, min_age, remove=remove)))
 
 
-async def _run(config: Config, younger: float, *, remove: bool) -> Check:
-    async with opened(config) as place:
-        comparison = Check(place, younger, remove=remove)
+async def _run(config: Config, min_age: float, *, remove: bool) -> Comparison:
+    async with open_place(config) as place:
+        comparison = Comparison(place, min_age, remove=remove)
         await comparison.run()
         return comparison
 
 
-def _report(result: Check) -> int:
+def _report(result: Comparison) -> int:
     """Print the summary, and return the exit code."""
     print(
-        f'{result.images} images, {result.wrong} without their file, {result.orphans} '
-        f'files that are not listed, {result.removed} of them removed'
+        f'{result.images} images, {result.wrong} with a missing or wrong file, '
+        f'{result.orphans} files not listed, {result.removed} of them removed'
     )
     if result.failure:
-        print(f'asgilook: {result.failure} Not all was compared.', file=sys.stderr)
+        print(f'asgilook: {result.failure} Comparison incomplete.', file=sys.stderr)
         return 1
     return 1 if result.wrong or result.orphans > result.removed else 0

@@ -1,4 +1,4 @@
-"""`asgilook healthcheck`: asks a service whether it is ready, as containers need it."""
+"""`asgilook healthcheck`: checks that a service is ready, as containers need it."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from urllib.parse import quote, urlsplit
 
 PATH = '/healthz/ready'
 
-# More than the service gives its own parts, less than what runs this would wait.
-SECONDS = 3
+# In seconds. Longer than the service's own checks take, shorter than the usual
+# timeout of the programs that run this command.
+TIMEOUT = 3
 
 _CONNECTIONS = {
     'http': http.client.HTTPConnection,
@@ -19,10 +20,10 @@ _CONNECTIONS = {
 }
 
 
-def ask(url: str) -> tuple[bool, str]:
-    """Return whether the service at a base URL is ready, and its state in a line.
+def check_health(url: str) -> tuple[bool, str]:
+    """Return whether the service at a base URL is ready, and one line on its state.
 
-    Raises `ValueError` for what is no http or https URL.
+    Raises `ValueError` for anything but an http or https URL.
     """
     connection, path = _prepare(url)
     with closing(connection):
@@ -39,12 +40,12 @@ def _prepare(url: str) -> tuple[http.client.HTTPConnection, str]:
     if parts.scheme not in _CONNECTIONS or not re.fullmatch(r'[!-~]+', parts.netloc):
         raise ValueError('must be http://HOST[:PORT] or https://HOST[:PORT]')
     host = parts.hostname or ''
-    connection = _CONNECTIONS[parts.scheme](host, parts.port, timeout=SECONDS)
+    connection = _CONNECTIONS[parts.scheme](host, parts.port, timeout=TIMEOUT)
     return connection, quote(parts.path.rstrip('/')) + PATH
 
 
 def _describe(response: http.client.HTTPResponse) -> str:
-    """Write `ready (storage up, redis none)`, or the status where it says no state."""
+    """Return `ready (storage up, redis none)`, or the status if no state is given."""
     try:
         answer = json.loads(response.read(65536))
         return (

@@ -1,7 +1,7 @@
-"""`asgilook import`: a folder of pictures goes the way of uploads, without HTTP.
+"""`asgilook import FOLDER`: stores the image files of a folder as uploads would be.
 
-The id of a picture is made from its bytes: so a second run, on any machine, finds what
-an earlier one has stored.
+The id of an image is derived from the file's bytes, so a repeated import, on any
+machine, recognizes what is already stored.
 """
 
 from __future__ import annotations
@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+import stat
 import sys
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from weakref import WeakValueDictionary
 
@@ -20,53 +21,55 @@ from ..errors import (
     AsgilookError,
     ImageExists,
     ImageNotFound,
+    InvalidRequest,
     StorageFull,
     StorageUnavailable,
 )
-from ..storage import factory
+from ..storage.factory import local_folder
 from ..store import Store
-from . import tree
-from .bulk import Bulk
-from .progress import Progress
+from ..web.uploads import too_large
+from .bulk import Bulk, Progress
 
 
 class Importer(Bulk):
-    """Puts files into a store that is open, and counts what became of them."""
+    """Stores files in an open store.
+
+    Attributes:
+        imported: number of files that were stored.
+        present: number of files that were stored already.
+    """
 
     def __init__(self, config: Config, store: Store, progress: Progress) -> None:
         super().__init__(config.threads, progress)
         self._limit = config.max_upload_size
         self._store = store
-        # One file at a time of those with equal bytes.
+        # Files with equal bytes are processed one at a time.
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self.imported = 0
         self.present = 0
 
     async def run(self, paths: Iterator[str]) -> None:
-        """Take in files, as many at a time as there are threads for pixels."""
-        await self.each(paths, self._take)
+        """Import files, as many at a time as there are worker threads."""
+        await self.process_all(paths, self._import)
 
-    def refuse_folder(self, ex: OSError) -> None:
+    def reject_folder(self, ex: OSError) -> None:
         """Count a folder that can't be listed."""
-        self.refuse(ex.filename, ex.strerror or str(ex))
+        self.reject(ex.filename, ex.strerror or str(ex))
 
-    async def _take(self, path: str) -> None:
+    async def _import(self, path: str) -> None:
         try:
-            await self._store_once(*await asyncio.to_thread(self._read, path))
+            data = await asyncio.to_thread(read, path, self._limit)
+            await self._store_once(content_id(data), data)
         except ImageExists as ex:
-            self.refuse(path, f'{ex} A file that is not listed? See asgilook check.')
+            self.reject(path, f'{ex} If it is not listed, run asgilook check.')
         except (StorageFull, StorageUnavailable):
             raise
         except AsgilookError as ex:
-            self.refuse(path, str(ex))
+            self.reject(path, str(ex))
         except OSError as ex:
-            self.refuse(path, ex.strerror or str(ex))
+            self.reject(path, ex.strerror or str(ex))
         except MemoryError:
-            self.refuse(path, 'Out of memory.')
-
-    def _read(self, path: str) -> tuple[str, bytes]:
-        data = tree.read(path, self._limit)
-        return content_id(data), data
+            self.reject(path, 'Out of memory.')
 
     async def _store_once(self, image_id: str, data: bytes) -> None:
         async with self._locks.setdefault(image_id, asyncio.Lock()):
@@ -84,43 +87,83 @@ class Importer(Bulk):
 
 
 def content_id(data: bytes) -> str:
-    """Return a UUID of version 8 (RFC 9562): of SHA-256, all bits that it has room for.
-
-    Whoever has the same bytes gets the same id.
-    """
+    """Return a UUID of version 8 (RFC 9562) with the first bits of the SHA-256."""
     number = int.from_bytes(hashlib.sha256(data).digest()[:16])
     number = number & ~(0xF << 76) | 8 << 76
     return str(uuid.UUID(int=number & ~(3 << 62) | 2 << 62))
 
 
+def walk(
+    folder: str, on_error: Callable[[OSError], None] | None = None
+) -> Iterator[str]:
+    """Yield the path of every file below a folder, always in the same order.
+
+    Hidden files and folders are skipped, and symbolic links to folders are not
+    followed. `on_error` is called for each folder that can't be listed.
+    """
+    for path, folders, names in os.walk(folder, onerror=on_error):
+        folders[:] = _visible(folders)
+        for name in _visible(names):
+            yield os.path.join(path, name)
+
+
+def _visible(names: list[str]) -> list[str]:
+    return sorted(name for name in names if not name.startswith('.'))
+
+
+def read(path: str, limit: int) -> bytes:
+    """Return the content of a file of at most `limit` bytes.
+
+    Raises OSError, `UploadTooLarge`, and `InvalidRequest` for a file that is empty,
+    not a regular file, or being written.
+    """
+    # NOTE(pipes): without O_NONBLOCK, opening a pipe without a writer blocks.
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
+    with open(fd, 'rb') as file:
+        status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode):
+            raise InvalidRequest('Not a regular file.')
+        if status.st_size > limit:
+            raise too_large(limit)
+        data = file.read(status.st_size + 1)
+    if len(data) != status.st_size:
+        raise InvalidRequest('The file changed while it was read.')
+    if not data:
+        raise InvalidRequest('The file is empty; expected an image.')
+    return data
+
+
 def import_folder(config: Config, folder: str) -> int:
-    """Take in a folder, tell of it, and return the exit code; raises `ConfigError`."""
-    _check(folder, factory.local_folder(config))
-    total = sum(1 for _ in tree.walk(folder))
+    """Import a folder, print a summary, and return the exit code.
+
+    Raises `ConfigError`.
+    """
+    _validate(folder, local_folder(config))
+    total = sum(1 for _ in walk(folder))
     with closing(Progress(total, sys.stderr)) as progress:
         importer = Importer(config, store := Store(config), progress)
         asyncio.run(_run(importer, store, folder))
-    counts = f'imported {importer.imported}, already there {importer.present}'
+    counts = f'imported {importer.imported}, already present {importer.present}'
     return importer.report(counts)
 
 
-def _check(folder: str, storage: str) -> None:
+def _validate(folder: str, storage: str) -> None:
     try:
         os.scandir(folder).close()
     except OSError as ex:
         raise ConfigError(f'{folder}: {ex.strerror}') from None
     folder, storage = os.path.realpath(folder), os.path.realpath(storage)
     if os.path.commonpath([folder, storage]) == folder:
-        raise ConfigError(f'{folder}: it is the storage folder, or has it in it')
+        raise ConfigError(f'{folder}: is or contains the storage folder')
 
 
 async def _run(importer: Importer, store: Store, folder: str) -> None:
-    importer.obey()
+    importer.handle_signals()
     try:
         await store.start()
     except (OSError, StorageUnavailable) as ex:
-        raise ConfigError(f'the storage folder: {ex}') from None
+        raise ConfigError(f'storage folder: {ex}') from None
     try:
-        await importer.run(tree.walk(folder, importer.refuse_folder))
+        await importer.run(walk(folder, importer.reject_folder))
     finally:
         await store.stop()

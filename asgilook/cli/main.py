@@ -1,4 +1,7 @@
-"""The command line: `python -m asgilook`, or `asgilook` once it is installed."""
+"""Command line: `python -m asgilook`, or `asgilook` once it is installed.
+
+Parses the arguments and runs a command; each command imports what it needs.
+"""
 
 from __future__ import annotations
 
@@ -9,33 +12,20 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-import uvicorn
-
 from .. import __version__
 from ..config import Config, ConfigError, describe
-from ..web.access_log import log_config
-from ..web.uvicorn_protocol import LimitedProtocol, raise_file_limit
-from . import healthcheck
-from .places import prepared
-
-# After SIGTERM: seconds until what is still under way is given up.
-GRACEFUL_SHUTDOWN = 10
-
-# Longer than the 60 s of the proxies in front: who closes first may lose a request.
-KEEP_ALIVE = 65
 
 _OWN_OPTIONS = ('-h', '--help', '--version')
 
 _IMPORT = """
-Take in every picture of a folder, as if each had been uploaded, with the same limits.
-The id of an image is made from the bytes of its file: what is there already, equal
-files too, is passed over, so that a run that was cut off is gone on with by running
-it again. What was deleted comes back. Hidden files are left out, and links to folders
-are not followed. Files that are refused are told on standard error, each with its
-reason. With --from-storage instead, all images of another storage come over as they
-are, each copy is read again and compared, and what is there already is passed over:
-from a folder to a bucket with a database, and back. Exit codes: 0 all are there, 1 some
-are not, 130 stopped by Ctrl-C.
+Import all images of a folder, with the same checks and limits as an upload. The id of
+an image is derived from the content of its file, so files that are already stored, and
+duplicates, are skipped: run the command again to resume an interrupted import. Images
+that were deleted from the service are imported again. Hidden files are skipped, and
+links to folders are not followed. Rejected files are listed on standard error, with the
+reason. With --from-storage, all images of another storage are copied unchanged instead;
+each copy is read back and compared, and images that are already there are skipped.
+Exit codes: 0 all images are there, 1 some are not, 130 interrupted by Ctrl-C.
 """
 
 
@@ -57,7 +47,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _complete(argv: list[str]) -> list[str]:
-    """Serve where no command is named, as in `python -m asgilook --port 8001`."""
+    """Insert `serve` if no command is named, as in `python -m asgilook --port 8001`."""
     if not argv or (argv[0].startswith('-') and argv[0] not in _OWN_OPTIONS):
         return ['serve', *argv]
     return argv
@@ -66,22 +56,17 @@ def _complete(argv: list[str]) -> list[str]:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog='asgilook',
-        description='An image service. Settings come from the environment: '
+        description='An image service. Settings are environment variables: '
         'see `asgilook config`.',
-        epilog='Without a command it serves, and takes --host, --port and --workers: '
-        'see `asgilook serve --help`. Exit codes: 0 all is well, 1 something '
-        'is not, 2 wrong usage or settings, 3 the service could not start.',
+        epilog='Without a command, asgilook serves; it then accepts --host, --port '
+        'and --workers: see `asgilook serve --help`. Exit codes: 0 success, 1 a '
+        'problem was found, 2 wrong usage or settings, 3 the service could not start.',
     )
     parser.add_argument('--version', action='version', version=__version__)
     commands = parser.add_subparsers(metavar='COMMAND', required=True)
     _add_serve(commands)
-    _add(commands, 'config', _config, 'print the settings in force')
-    check = _add(
-        commands, 'healthcheck', _healthcheck, 'ask a service whether it is ready'
-    )
-    check.add_argument(
-        '--url', default='http://127.0.0.1:8000', help='default: %(default)s'
-    )
+    _add(commands, 'config', _config, 'print the effective settings')
+    _add_healthcheck(commands)
     _add_import(commands)
     _add_check(commands)
     return parser
@@ -99,46 +84,67 @@ def _add(
 
 def _add_serve(commands: Any) -> None:
     serve = _add(commands, 'serve', _serve, 'serve images over HTTP (the default)')
-    serve.add_argument('--host', default='127.0.0.1', help='default: %(default)s')
     serve.add_argument(
-        '--port', type=_port, default=8000, help='default: %(default)s; 0: any free one'
+        '--host', default='127.0.0.1', help='address to bind; default: %(default)s'
     )
     serve.add_argument(
-        '--workers', type=_workers, default=1, help='processes; default: %(default)s'
+        '--port',
+        type=_port,
+        default=8000,
+        help='port to bind, 0 for any free one; default: %(default)s',
+    )
+    serve.add_argument(
+        '--workers',
+        type=_workers,
+        default=1,
+        help='number of worker processes; default: %(default)s',
+    )
+
+
+def _add_healthcheck(commands: Any) -> None:
+    check = _add(
+        commands, 'healthcheck', _healthcheck, 'check that a running service is ready'
+    )
+    check.add_argument(
+        '--url',
+        default='http://127.0.0.1:8000',
+        help='base URL of the service; default: %(default)s',
     )
 
 
 def _add_import(commands: Any) -> None:
-    importer = _add(commands, 'import', _import, 'take in a folder of pictures')
+    importer = _add(commands, 'import', _import, 'import a folder of images')
     importer.description = _IMPORT
     importer.add_argument(
-        'folder', metavar='FOLDER', nargs='?', help='with all folders below it'
+        'folder', metavar='FOLDER', nargs='?', help='folder to import, with subfolders'
     )
     importer.add_argument(
         '--from-storage',
         metavar='URL',
-        help='instead: all images of this storage (file:///path, s3://bucket/prefix), '
-        'with their ids and times',
+        help='copy all images of this storage (file:///path or s3://bucket/prefix), '
+        'with their ids and times, instead of importing a folder',
     )
     importer.add_argument(
-        '--from-database',
-        metavar='URL',
-        help='the index of that storage, if it has one',
+        '--from-database', metavar='URL', help='database of that storage, if it has one'
     )
 
 
 def _add_check(commands: Any) -> None:
-    check = _add(commands, 'check', _check, 'compare the files with the list of images')
+    check = _add(
+        commands, 'check', _check, 'compare the stored files with the list of images'
+    )
     check.add_argument(
-        '--remove-orphans', action='store_true', help='remove files that are not listed'
+        '--remove-orphans',
+        action='store_true',
+        help='remove files that belong to no image in the list',
     )
     check.add_argument(
         '--younger',
         metavar='SECONDS',
         type=_seconds,
         default=3600,
-        help='pass over such files of the last seconds, as they may be on their way; '
-        'default: %(default)s',
+        help='ignore unlisted files younger than this, which may belong to an upload '
+        'in progress; default: %(default)s',
     )
 
 
@@ -165,9 +171,17 @@ def _config(args: argparse.Namespace) -> int:
     return 0
 
 
+def _serve(args: argparse.Namespace) -> int:
+    from .serve import serve
+
+    return serve(args.host, args.port, args.workers)
+
+
 def _healthcheck(args: argparse.Namespace) -> int:
+    from .healthcheck import check_health
+
     try:
-        ready, state = healthcheck.ask(args.url)
+        ready, state = check_health(args.url)
     except ValueError as ex:
         raise ConfigError(f'--url {args.url!r}: {ex}') from None
     print(state)
@@ -175,15 +189,14 @@ def _healthcheck(args: argparse.Namespace) -> int:
 
 
 def _import(args: argparse.Namespace) -> int:
-    from .import_folder import (
-        import_folder,  # the supervisor of workers needs no Pillow
-    )
+    from .import_folder import import_folder
     from .migrate import migrate
+    from .places import prepared
 
     if (args.folder is None) == (args.from_storage is None):
-        raise ConfigError('import takes either a FOLDER or --from-storage')
+        raise ConfigError('import needs either a FOLDER or --from-storage')
     if args.from_database and not args.from_storage:
-        raise ConfigError('--from-database goes with --from-storage')
+        raise ConfigError('--from-database requires --from-storage')
     config = prepared(Config())
     if args.from_storage is not None:
         return migrate(config, args.from_storage, args.from_database)
@@ -192,25 +205,6 @@ def _import(args: argparse.Namespace) -> int:
 
 def _check(args: argparse.Namespace) -> int:
     from .check import check
+    from .places import prepared
 
     return check(prepared(Config()), args.younger, remove=args.remove_orphans)
-
-
-def _serve(args: argparse.Namespace) -> int:
-    prepared(Config())
-    raise_file_limit()
-    uvicorn.run(
-        'asgilook.asgi:app',
-        host=args.host,
-        port=args.port,
-        workers=args.workers,
-        http=LimitedProtocol,
-        ws='none',
-        lifespan='on',
-        timeout_graceful_shutdown=GRACEFUL_SHUTDOWN,
-        timeout_keep_alive=KEEP_ALIVE,
-        server_header=False,
-        access_log=False,
-        log_config=log_config(),
-    )
-    return 0

@@ -1,6 +1,6 @@
-"""`asgilook import --from-storage`: images from one storage and index into another.
+"""`asgilook import --from-storage`: copies images from another storage and index.
 
-They keep their ids, bytes and times, so that lists and ETags are as they were.
+They keep their ids, bytes and times, so lists and ETags stay the same.
 """
 
 from __future__ import annotations
@@ -8,12 +8,12 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
-import re
 import sys
 from collections.abc import Iterator
 from contextlib import AsyncExitStack, closing, contextmanager, suppress
 from typing import BinaryIO
 
+from ..backend_urls import redact
 from ..config import Config, ConfigError
 from ..errors import (
     ImageDamaged,
@@ -25,25 +25,33 @@ from ..errors import (
 from ..models import Image
 from ..storage.atomic import storage_errors
 from ..storage.factory import is_remote, local_folder
-from .bulk import Bulk
-from .places import Place, opened
-from .progress import Progress
+from .bulk import Bulk, Progress
+from .places import Place, open_place
 
-# Copied at a time: the most of it is waiting for a disk or a network.
-AT_A_TIME = 8
-_BLOCK = 1024 * 1024
+# Concurrent copies; they mostly wait for a disk or a network.
+CONCURRENCY = 8
+_BLOCK_SIZE = 1024 * 1024
+
+_OPTIONS = {
+    'ASGI_LOOK_STORAGE_URL': '--from-storage',
+    'ASGI_LOOK_DATABASE_URL': '--from-database',
+}
 
 
 class Migration(Bulk):
-    """Copies what isn't there yet, and counts what became of it.
+    """Copies the images that the target lacks.
 
-    Where `in_place`, both have the same files, and only the index is new.
+    With `in_place`, source and target have the same files, and only the index is new.
+
+    Attributes:
+        copied: number of images that were copied.
+        present: number of images that the target had already.
     """
 
     def __init__(
         self, source: Place, target: Place, progress: Progress, *, in_place: bool
     ) -> None:
-        super().__init__(AT_A_TIME, progress)
+        super().__init__(CONCURRENCY, progress)
         self._source = source
         self._target = target
         self._in_place = in_place
@@ -51,20 +59,20 @@ class Migration(Bulk):
         self.present = 0
 
     async def run(self) -> None:
-        """Copy all, page by page."""
+        """Copy all images, page by page."""
         try:
             async for page in self._source.pages():
-                await self.each(iter(page), self._take)
+                await self.process_all(iter(page), self._migrate)
                 if self.ended:
                     return
         except (StorageFull, StorageUnavailable) as ex:
             self.failure = ex
 
-    async def _take(self, image: Image) -> None:
+    async def _migrate(self, image: Image) -> None:
         try:
             await self._move(image)
         except (ImageDamaged, ImageExists, ImageNotFound, FileExistsError) as ex:
-            self.refuse(image.image_id, str(ex))
+            self.reject(image.image_id, str(ex))
 
     async def _move(self, image: Image) -> None:
         found = await self._target.index.get(image.image_id)
@@ -72,16 +80,16 @@ class Migration(Bulk):
             self.present += 1
             return
         if found is not None:
-            raise ImageExists('another image has this id')
+            raise ImageExists('another image with this id already exists')
         if not self._in_place:
             await asyncio.to_thread(self._copy, image)
         await self._target.index.add(image)
         self.copied += 1
 
     def _copy(self, image: Image) -> None:
-        """Copy a file, and read the copy again to prove it.
+        """Copy a file, and read the copy to verify it.
 
-        A copy that is there already is of a run that was cut off before it was listed.
+        A copy may exist already, from a run that was interrupted before listing it.
         """
         with storage_errors():
             new = self._target.storage.create()
@@ -93,22 +101,24 @@ class Migration(Bulk):
                 new.close()
             with self._target.storage.open(image.image_id) as copy:
                 if _sha256(copy) != digest:
-                    raise ImageDamaged('the file in the new storage is another one')
+                    raise ImageDamaged('the target has another file with this id')
 
     def _read(self, image: Image, target: BinaryIO) -> bytes:
         try:
             with self._source.storage.open(image.image_id) as file:
                 digest = _sha256(file, target)
         except ImageNotFound:
-            raise ImageNotFound('it is listed, but its file is missing') from None
+            raise ImageNotFound('is listed, but its file is missing') from None
         if target.tell() != image.length:
-            raise ImageDamaged(f'its file is not of {image.length} bytes, as listed')
+            raise ImageDamaged(
+                f'the file does not have the listed size of {image.length} bytes'
+            )
         return digest
 
 
 def _sha256(file: BinaryIO, target: BinaryIO | None = None) -> bytes:
     digest = hashlib.sha256()
-    while block := file.read(_BLOCK):
+    while block := file.read(_BLOCK_SIZE):
         digest.update(block)
         if target is not None:
             target.write(block)
@@ -116,24 +126,27 @@ def _sha256(file: BinaryIO, target: BinaryIO | None = None) -> bytes:
 
 
 def migrate(config: Config, storage_url: str, database_url: str | None) -> int:
-    """Copy all images to where the settings have them; return the exit code.
+    """Copy all images to the storage and index of the settings; return the exit code.
 
     Raises `ConfigError`.
     """
     source = _source(config, storage_url, database_url)
     with closing(Progress(None, sys.stderr)) as progress:
         migration = asyncio.run(_run(source, config, progress))
-    counts = f'copied and compared {migration.copied}, '
-    return migration.report(f'{counts}already there {migration.present}')
+    counts = f'copied and verified {migration.copied}, '
+    return migration.report(f'{counts}already present {migration.present}')
 
 
 def _source(config: Config, storage_url: str, database_url: str | None) -> Config:
     urls = {'STORAGE_URL': storage_url, 'DATABASE_URL': database_url or 'none'}
-    with _as_options():
+    with _named_as_options():
         source = Config({f'ASGI_LOOK_{name}': url for name, url in urls.items()})
     source.storage_path = config.storage_path
+    if is_remote(source) and source.database_url is None:
+        problem = 'needs the database of that bucket: add --from-database'
+        raise ConfigError(problem, '--from-storage', redact(storage_url))
     if source.database_url == config.database_url and _same_files(source, config):
-        raise ConfigError('the source is what the settings have already')
+        raise ConfigError('source and target are the same')
     if not is_remote(source):
         try:
             os.listdir(local_folder(source))
@@ -143,17 +156,13 @@ def _source(config: Config, storage_url: str, database_url: str | None) -> Confi
 
 
 @contextmanager
-def _as_options() -> Iterator[None]:
-    """Name what is wrong with the source as the command line has it."""
+def _named_as_options() -> Iterator[None]:
+    """Raise errors about settings of the source with the names of its options."""
     try:
         yield
     except ConfigError as ex:
-        told = re.sub('ASGI_LOOK_(STORAGE|DATABASE)_URL', _option, str(ex))
-        raise ConfigError(told) from None
-
-
-def _option(found: re.Match[str]) -> str:
-    return f'--from-{found[1].lower()}'
+        name = _OPTIONS.get(ex.name, ex.name)
+        raise ConfigError(ex.problem, name, ex.value) from None
 
 
 def _same_files(one: Config, other: Config) -> bool:
@@ -168,11 +177,11 @@ def _location(config: Config) -> str | None:
 
 async def _run(source: Config, target: Config, progress: Progress) -> Migration:
     async with AsyncExitStack() as stack:
-        with _as_options():
-            origin = await stack.enter_async_context(opened(source))
-        goal = await stack.enter_async_context(opened(target))
+        with _named_as_options():
+            origin = await stack.enter_async_context(open_place(source))
+        goal = await stack.enter_async_context(open_place(target))
         in_place = _same_files(source, target)
         migration = Migration(origin, goal, progress, in_place=in_place)
-        migration.obey()
+        migration.handle_signals()
         await migration.run()
         return migration

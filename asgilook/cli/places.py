@@ -1,4 +1,4 @@
-"""A storage with its index: looked at before a service starts, opened for a command."""
+"""A storage with its index: validated before a service starts, opened by commands."""
 
 from __future__ import annotations
 
@@ -18,44 +18,44 @@ from ..redis_clients.factory import create_driver
 from ..storage.base import Storage
 from ..storage.factory import local_folder, make_storage
 
-PAGE = 1000
+PAGE_SIZE = 1000
 
 
 @dataclasses.dataclass(frozen=True)
 class Place:
-    """Where files are, and what says which of them exist."""
+    """A storage, and the index that lists its images."""
 
     storage: Storage
     index: Index
 
     async def pages(self) -> AsyncIterator[list[Image]]:
-        """Yield all images, oldest first, some at a time."""
-        page = await self.index.page(PAGE)
+        """Yield all images, oldest first, in pages."""
+        page = await self.index.page(PAGE_SIZE)
         while page.images:
             yield page.images
             if not page.more:
                 return
-            page = await self._after(page)
+            page = await self._next(page)
 
-    async def _after(self, page: Page) -> Page:
-        """Go on, even where the last image has been deleted meanwhile."""
+    async def _next(self, page: Page) -> Page:
+        """Return the next page, even if the last images have been deleted meanwhile."""
         for image in reversed(page.images):
             try:
-                return await self.index.page(PAGE, image.image_id)
+                return await self.index.page(PAGE_SIZE, image.image_id)
             except InvalidRequest:
                 continue
-        raise StorageUnavailable('The images are being deleted; try again.')
+        raise StorageUnavailable('Images are being deleted; try again.')
 
 
 @asynccontextmanager
-async def opened(config: Config) -> AsyncIterator[Place]:
-    """Open what the settings name; raises `ConfigError` where that can't be."""
+async def open_place(config: Config) -> AsyncIterator[Place]:
+    """Open storage and index; raises `ConfigError` if they can't be used."""
     place = Place(make_storage(config), make_index(config))
     try:
         await asyncio.to_thread(place.storage.start)
         await place.index.start()
     except (OSError, StorageUnavailable) as ex:
-        raise ConfigError(f'the storage folder: {ex}') from None
+        raise ConfigError(f'storage folder: {ex}') from None
     try:
         yield place
     finally:
@@ -64,7 +64,7 @@ async def opened(config: Config) -> AsyncIterator[Place]:
 
 
 def prepared(config: Config) -> Config:
-    """Fail here in one line, rather than in each of the workers that are to be."""
+    """Return the settings; raise `ConfigError` if no worker could start with them."""
     make_storage(config)
     index = make_index(config)
     create_driver(config)
@@ -75,14 +75,18 @@ def prepared(config: Config) -> Config:
         name = 'storage_path' if is_path else 'storage_url'
         raise refusal(config, name, ex.strerror or '') from None
     if config.database_url is not None:
-        asyncio.run(_open(index))
+        asyncio.run(_validate(index))
     return config
 
 
-async def _open(index: Index) -> None:
-    """Let a database say what is wrong; of one that is down the service will tell."""
-    logger, silence = logging.getLogger('asgilook'), logging.NullHandler()
-    logger.addHandler(silence)
-    await index.start()
-    await index.stop()
-    logger.removeHandler(silence)
+async def _validate(index: Index) -> None:
+    """Raise `ConfigError` if a database can't be used; an unreachable one is no error.
+
+    Each worker logs that it is unreachable, so nothing is logged here.
+    """
+    logging.disable(logging.WARNING)
+    try:
+        await index.start()
+        await index.stop()
+    finally:
+        logging.disable(logging.NOTSET)

@@ -1,1 +1,1 @@
-"""Pixels and file formats: Pillow and bytes, no HTTP and no event loop."""
+"""Pixels and file formats, with Pillow: pure functions on bytes and binary files."""

@@ -1,4 +1,4 @@
-"""Colours: from any mode and profile to what a JPEG holds, grey or sRGB."""
+"""Color conversion: from any mode and ICC profile to gray or sRGB."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import cast
 from PIL import Image, ImageCms
 
 _SPACES = {'L': 'GRAY', 'RGB': 'RGB ', 'CMYK': 'CMYK'}
-# How far, of 255, a profile may move a colour and still count as sRGB.
+# Largest change of a sample, of 255, by a profile that still counts as sRGB.
 _TOLERANCE = 2
 _STEPS = (0, 16, 48, 96, 144, 192, 224, 255)
 
@@ -18,13 +18,13 @@ _PROFILE_ERRORS = (ImageCms.PyCMSError, OSError, ValueError, TypeError)
 
 
 def flatten(image: Image.Image, icc: bytes) -> Image.Image:
-    """Return the picture in mode L or RGB, in sRGB, on white where transparent.
+    """Return the image in mode L or RGB, as sRGB, with transparency on white.
 
-    The image passed in may be changed.
+    The given image may be modified.
     """
     image = _on_white(_to_bytes(image))
     if image.mode not in _SPACES:
-        image = image.convert('L' if _is_grey(image) else 'RGB')
+        image = image.convert('L' if _is_gray(image) else 'RGB')
     transform = _transform(icc, image.mode)
     if transform and not _is_identity(transform):
         image = _apply(transform, image)
@@ -32,14 +32,14 @@ def flatten(image: Image.Image, icc: bytes) -> Image.Image:
 
 
 def is_srgb(icc: bytes, mode: str) -> bool:
-    """Tell whether a profile changes no colour to speak of, or can't be used."""
+    """Return whether a profile can be ignored: sRGB, damaged, or of another mode."""
     transform = _transform(icc, mode)
     return not transform or _is_identity(transform)
 
 
 def _to_bytes(image: Image.Image) -> Image.Image:
-    """Scale samples of 16 or 32 bits to bytes."""
-    hidden = image.info.get('transparency')
+    """Scale samples of 16 or 32 bits to 8 bits."""
+    transparent = image.info.get('transparency')
     if image.mode.startswith('I;16'):
         image = image.convert('I')
     if image.mode not in ('I', 'F'):
@@ -47,19 +47,19 @@ def _to_bytes(image: Image.Image) -> Image.Image:
     low, high = _range(image)
     scale = 255 / (high - low) if high > low else 1.0
     offset = 0.5 - low * scale
-    grey = image.point(lambda value: value * scale + offset).convert('L')
-    if isinstance(hidden, int) and image.mode == 'I':
+    gray = image.point(lambda value: value * scale + offset).convert('L')
+    if isinstance(transparent, int) and image.mode == 'I':
         mask = [255] * 65536
-        mask[hidden] = 0
-        grey.putalpha(image.point(mask, 'L'))
-    return grey
+        mask[transparent] = 0
+        gray.putalpha(image.point(mask, 'L'))
+    return gray
 
 
 def _range(image: Image.Image) -> tuple[float, float]:
-    """Return which values of long samples are black and white: files don't say it.
+    """Return the values of black and white, which files with long samples omit.
 
-    0 to 65535 for integers, and 0 to 1, 255 or 65535 for floats, where all values
-    lie within; otherwise the least and the greatest value.
+    0 to 65535 for integers, and 0 to 1, 255 or 65535 for floats, if all values lie
+    within; otherwise the minimum and the maximum.
     """
     low, high = cast(tuple[float, float], image.getextrema())
     for limit in (65535,) if image.mode == 'I' else (1, 255, 65535):
@@ -68,7 +68,7 @@ def _range(image: Image.Image) -> tuple[float, float]:
     return (low, high) if math.isfinite(low) and math.isfinite(high) else (0, 1)
 
 
-def _is_grey(image: Image.Image) -> bool:
+def _is_gray(image: Image.Image) -> bool:
     if image.mode != 'P':
         return image.mode in ('1', 'L', 'LA', 'La')
     palette = image.getpalette() or []
@@ -78,22 +78,22 @@ def _is_grey(image: Image.Image) -> bool:
 def _on_white(image: Image.Image) -> Image.Image:
     if not image.has_transparency_data:
         return image
-    grey = _is_grey(image)
+    is_gray = _is_gray(image)
     if image.mode not in ('LA', 'RGBA'):
-        image = image.convert('LA' if grey else 'RGBA')
-    white = Image.new('L' if grey else 'RGB', image.size, 'white')
+        image = image.convert('LA' if is_gray else 'RGBA')
+    white = Image.new('L' if is_gray else 'RGB', image.size, 'white')
     white.paste(image, mask=image)
     return white
 
 
 def _transform(icc: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
-    """Return the way from a profile to sRGB; None if it is damaged or not of `mode`."""
+    """Return the transform to sRGB; None if the profile is damaged or not of `mode`."""
     try:
         profile = ImageCms.ImageCmsProfile(io.BytesIO(icc))
         if profile.profile.xcolor_space != _SPACES[mode]:
             return None
         srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile('sRGB'))
-        # Of a grey one all 256 values are computed, so that they may as well be exact.
+        # Gray needs only 256 values: compute them exactly.
         flags = ImageCms.Flags.NOOPTIMIZE if mode == 'L' else ImageCms.Flags.NONE
         return ImageCms.ImageCmsTransform(profile, srgb, mode, 'RGB', flags=flags)
     except _PROFILE_ERRORS:
@@ -119,8 +119,8 @@ def _apply(transform: ImageCms.ImageCmsTransform, image: Image.Image) -> Image.I
 
 
 def _samples(mode: str) -> Image.Image:
-    """Return one row of all grey values, or of colours from all over the cube."""
+    """Return one row of all gray values, or of colors from the whole RGB cube."""
     if mode == 'L':
         return Image.frombytes('L', (256, 1), bytes(range(256)))
-    colours = bytes(value for rgb in product(_STEPS, repeat=3) for value in rgb)
-    return Image.frombytes('RGB', (len(colours) // 3, 1), colours)
+    colors = bytes(value for rgb in product(_STEPS, repeat=3) for value in rgb)
+    return Image.frombytes('RGB', (len(colors) // 3, 1), colors)

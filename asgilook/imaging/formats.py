@@ -1,6 +1,7 @@
-"""Containers: which format an upload is, and what of it decoders get to see.
+"""Container formats: recognizes the format of an upload and separates its metadata.
 
-Metadata is read here, and taken out before Pillow's parsers can stumble over it.
+Metadata is removed before Pillow sees the file, as its parsers fail on damaged
+metadata and take long on large ones.
 """
 
 from __future__ import annotations
@@ -11,14 +12,14 @@ from dataclasses import dataclass
 from ..models import CheckDeadline
 from . import gif, jpeg, png, tiff
 
-_format = re.compile(
+_match_format = re.compile(
     rb'(?P<JPEG>\xff\xd8\xff)'
     rb'|(?P<PNG>\x89PNG\r\n\x1a\n)'
     rb'|(?P<GIF>GIF8[79]a)'
     rb'|(?P<WEBP>RIFF.{4}WEBP)'
-    # "mif1" and "msf1" may be HEIC as well: the other brands tell.
+    # "mif1" and "msf1" may be HEIC as well: the compatible brands decide.
     rb'|(?P<AVIF>.{4}ftyp(?:avi[fs]|m[is]f1.{4}(?:.{4}){,12}?avi[fs]))'
-    # With the size of a header that there is: many a text begins with "BM".
+    # With a known header size, as many texts begin with "BM".
     rb'|(?P<BMP>BM.{12}[\x0c\x28\x34\x38\x40\x6c\x7c]\0{3})'
     rb'|(?P<TIFF>II[*+]\0|MM\0[*+])',
     re.DOTALL,
@@ -27,44 +28,44 @@ _format = re.compile(
 _avif_exif = re.compile(rb'(infe(?:\x02.{7}|\x03.{9}))Exif', re.DOTALL)
 
 
-@dataclass
+@dataclass(frozen=True)
 class Picture:
-    """An upload taken apart.
+    """An upload, separated into pixels and metadata.
 
-    `data` is for the decoder; a `sound` JPEG is one that `jpeg.rewrite` has made.
+    `data` is what the decoder gets. `is_rewritten` marks a JPEG made by `jpeg.rewrite`.
     """
 
     format: str
     data: bytes
     exif: bytes = b''
     icc: bytes = b''
-    sound: bool = False
+    is_rewritten: bool = False
 
 
-def take_apart(data: bytes, check: CheckDeadline) -> Picture | None:
-    """Return what a file holds, or None where its format is not accepted.
+def parse(data: bytes, check_deadline: CheckDeadline) -> Picture | None:
+    """Return the contents of a file; None if its format is not accepted.
 
-    Raises ValueError for damage.
+    Raises ValueError or IndexError if the file is damaged.
     """
-    found = _format(data[:64])
-    name = found.lastgroup if found else None
+    match = _match_format(data[:64])
+    name = match.lastgroup if match else None
     if name == 'JPEG':
-        return _jpeg(data, check)
-    if name == 'GIF':
-        return Picture(name, gif.first_frame(data, check))
+        return _jpeg(data, check_deadline)
     if name == 'PNG':
-        chunks = png.parse(data, check)
+        chunks = png.parse(data, check_deadline)
         return Picture(name, chunks.join(), chunks.exif, chunks.profile)
+    if name == 'GIF':
+        return Picture(name, gif.first_frame(data, check_deadline))
     if name == 'TIFF':
         return Picture(name, tiff.without_metadata(data))
     if name == 'AVIF':
-        # Pillow gives up on damaged EXIF; orientation is a property of its own here.
+        # Pillow rejects damaged EXIF; AVIF has a property of its own for orientation.
         return Picture(name, _avif_exif.sub(rb'\1skip', data))
     return Picture(name, data) if name else None
 
 
-def _jpeg(data: bytes, check: CheckDeadline) -> Picture:
-    header = jpeg.parse(data, check)
+def _jpeg(data: bytes, check_deadline: CheckDeadline) -> Picture:
+    header = jpeg.parse(data, check_deadline)
     rewritten = jpeg.rewrite(data, header)
     clean = rewritten or jpeg.without_metadata(data, header)
     return Picture('JPEG', clean, header.exif, header.profile, bool(rewritten))

@@ -1,38 +1,40 @@
-"""GIF's blocks (GIF89a, appendix A): the first frame, apart from all the rest."""
+"""GIF blocks (GIF89a, appendix A): extracts the first frame."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from ..models import CheckDeadline
 
-_SCREEN, _FRAME = 13, 10
-_EXTENSION, _CONTROL, _IMAGE = b'!', b'\xf9', b','
+_SCREEN_SIZE, _FRAME_HEADER_SIZE = 13, 10
+_EXTENSION, _CONTROL, _IMAGE, _TRAILER = b'!', b'\xf9', b',', b';'
 
 
-def first_frame(data: bytes, check: Callable[[], None]) -> bytes:
+def first_frame(data: bytes, check_deadline: CheckDeadline) -> bytes:
     """Return a GIF of the first frame only, without comments.
 
-    Raises IndexError if there is none; a frame that is cut short stays so.
+    Raises IndexError if there is no frame. A truncated frame stays truncated.
     """
-    start = at = _SCREEN + _table_size(data[10])
+    start = position = _SCREEN_SIZE + _table_size(data[10])
     control = b''
-    while data[at : at + 1] == _EXTENSION:
-        end = _skip_blocks(data, at + 2, check)
-        if data[at + 1 : at + 2] == _CONTROL:
-            control = data[at:end]
-        at = end
-    if data[at : at + 1] != _IMAGE:
+    while data[position : position + 1] == _EXTENSION:
+        end = _skip_blocks(data, position + 2, check_deadline)
+        if data[position + 1 : position + 2] == _CONTROL:
+            control = data[position:end]
+        position = end
+    if data[position : position + 1] != _IMAGE:
         raise IndexError('a GIF without a frame')
-    end = _skip_blocks(data, at + _FRAME + _table_size(data[at + 9]) + 1, check)
-    return b''.join([data[:start], control, data[at:end], b';'])
+    pixels = position + _FRAME_HEADER_SIZE + _table_size(data[position + 9])
+    end = _skip_blocks(data, pixels + 1, check_deadline)
+    return b''.join([data[:start], control, data[position:end], _TRAILER])
 
 
 def _table_size(flags: int) -> int:
+    """Return the length of the color table that these flags announce, in bytes."""
     return 6 << (flags & 7) if flags & 0x80 else 0
 
 
-def _skip_blocks(data: bytes, at: int, check: Callable[[], None]) -> int:
-    """Return where a chain of blocks ends, each of them led by its size."""
-    while at < len(data) and data[at]:
-        check()
-        at += 1 + data[at]
-    return at + 1
+def _skip_blocks(data: bytes, position: int, check_deadline: CheckDeadline) -> int:
+    """Return the end of a chain of blocks; each begins with its length."""
+    while position < len(data) and data[position]:
+        check_deadline()
+        position += 1 + data[position]
+    return position + 1

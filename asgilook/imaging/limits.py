@@ -1,4 +1,4 @@
-"""Guards: what keeps a hostile file from costing more than a sound one."""
+"""Limits on uploads: time, pixels, scans and tiles."""
 
 from __future__ import annotations
 
@@ -19,41 +19,49 @@ MAX_SCANS = 100
 
 
 class CheckedFile(io.BytesIO):
-    """Bytes in memory that ask at every read whether there is time left.
+    """Bytes in memory that check the deadline at every read.
 
-    As they are no file of the system, libtiff too must get them from Python.
+    Without a file descriptor, libtiff too has to read through this object.
     """
 
-    def __init__(self, data: bytes, check: CheckDeadline) -> None:
+    def __init__(self, data: bytes, check_deadline: CheckDeadline) -> None:
         super().__init__(data)
-        self._check = check
+        self._check_deadline = check_deadline
 
     def read(self, size: int | None = -1, /) -> bytes:
-        """Read, unless the time is up."""
-        self._check()
+        """Read up to `size` bytes; raise what `check_deadline` raises."""
+        self._check_deadline()
         return super().read(size)
 
 
-@contextmanager
-def decoding(check: CheckDeadline) -> Iterator[CheckDeadline]:
-    """Give everything that decoders raise its right name.
+class _Recorder:
+    """A deadline check that keeps the exception that it raised."""
 
-    Yields a check whose exception comes out as it was: Pillow takes some for damage.
-    """
-    raised: list[BaseException] = []
+    def __init__(self, check_deadline: CheckDeadline) -> None:
+        self._check_deadline = check_deadline
+        self.error: BaseException | None = None
 
-    def checked() -> None:
+    def __call__(self) -> None:
         try:
-            check()
+            self._check_deadline()
         except BaseException as ex:
-            raised.append(ex)
+            self.error = ex
             raise
 
+
+@contextmanager
+def decoding(check_deadline: CheckDeadline) -> Iterator[CheckDeadline]:
+    """Translate the exceptions of decoders into those of `errors`.
+
+    Yields a deadline check for the decoders. What that raises is raised unchanged,
+    although Pillow takes some exceptions for damage.
+    """
+    recorder = _Recorder(check_deadline)
     try:
-        yield checked
+        yield recorder
     except Exception as ex:
-        if raised:
-            raise raised[0] from None
+        if recorder.error is not None:
+            raise recorder.error from None
         if isinstance(ex, Image.DecompressionBombError):
             raise UploadTooLarge('The image has too many pixels.') from ex
         if isinstance(ex, (AsgilookError, MemoryError)):
@@ -61,17 +69,17 @@ def decoding(check: CheckDeadline) -> Iterator[CheckDeadline]:
         raise ImageDamaged("The image is damaged: it can't be decoded.") from ex
 
 
-def refuse(picture: Picture, image: Image.Image, max_pixels: int) -> None:
-    """Raise for what must not be decoded: `UploadTooLarge` or `ImageDamaged`."""
+def enforce(picture: Picture, image: Image.Image, max_pixels: int) -> None:
+    """Raise `UploadTooLarge` or `ImageDamaged` if the image must not be decoded."""
     width, height = image.size
     if width * height > max_pixels:
         raise UploadTooLarge(
-            f'The image has {width} x {height} pixels, more than {max_pixels} in all.'
+            f'The image has {width} x {height} pixels; the limit is {max_pixels}.'
         )
     if max(width, height) > MAX_SIDE:
         raise ImageDamaged(f'The image has a side of more than {MAX_SIDE} pixels.')
-    has_scans = picture.format == 'JPEG' and not picture.sound  # which has just one
-    if has_scans and jpeg.count_scans(picture.data) > MAX_SCANS:
+    may_have_scans = picture.format == 'JPEG' and not picture.is_rewritten
+    if may_have_scans and jpeg.count_scans(picture.data) > MAX_SCANS:
         raise ImageDamaged(f'The image has more than {MAX_SCANS} scans.')
-    if isinstance(image, TiffImageFile) and tiff.has_absurd_tiles(image):
+    if isinstance(image, TiffImageFile) and tiff.has_oversized_tiles(image):
         raise ImageDamaged('The tiles of the image are much larger than the image.')

@@ -1,58 +1,80 @@
-"""PNG's chunks (ISO/IEC 15948): what decoding needs, apart from all the rest."""
+"""PNG chunks (ISO/IEC 15948): separates pixels from metadata."""
 
 from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+
+from ..models import CheckDeadline
 
 MAGIC = b'\x89PNG\r\n\x1a\n'
 
-_MAX_PROFILE = 1 << 22
+_MAX_PROFILE_SIZE = 1 << 22
+_GRAY, _RGB = 0, 2
 
 
 @dataclass
 class Chunks:
-    """The chunks of a PNG; `picture` are those before the pixels, `pixels` IDAT's."""
+    """The contents of a PNG.
 
-    picture: list[bytes] = field(default_factory=list)
+    `header` holds the whole chunks that precede the pixels, `pixels` the joined
+    contents of all IDAT chunks.
+    """
+
+    header: list[bytes] = field(default_factory=list)
     pixels: bytearray = field(default_factory=bytearray)
     exif: bytes = b''
     profile: bytes = b''
 
     def join(self) -> bytes:
-        """Return a PNG of a single IDAT, without anything that pixels don't need."""
+        """Return a PNG with a single IDAT chunk and without metadata."""
         pixels = _chunk(b'IDAT', bytes(self.pixels))
-        return b''.join([MAGIC, *self.picture, pixels, _chunk(b'IEND', b'')])
+        return b''.join([MAGIC, *self.header, pixels, _chunk(b'IEND', b'')])
 
 
-def parse(data: bytes, check: Callable[[], None]) -> Chunks:
-    """Take a PNG apart; raise ValueError where its end is missing.
+def parse(data: bytes, check_deadline: CheckDeadline) -> Chunks:
+    """Return the chunks of a PNG; raise ValueError if IEND is missing.
 
-    Pillow doesn't miss it. Checksums are left to the decoder.
+    Pillow accepts a file without IEND. Checksums are left to the decoder.
     """
-    chunks, at, depth, colour = Chunks(), len(MAGIC), 8, 2
-    while at + 8 <= len(data):
-        check()
-        length, name = struct.unpack_from('>I4s', data, at)
-        body, end = data[at + 8 : at + 8 + length], at + 12 + length
-        if name == b'IHDR':
-            depth, colour = data[at + 16], data[at + 17]
-        if name == b'IDAT':
-            chunks.pixels += body
-        elif name == b'tRNS' and colour in (0, 2):
-            chunks.picture.append(_chunk(name, _as_decoded(body, depth, colour)))
-        elif name in (b'IHDR', b'PLTE', b'tRNS'):
-            chunks.picture.append(data[at:end])
-        elif name == b'eXIf':
-            chunks.exif = body
-        elif name == b'iCCP':
-            chunks.profile = _inflate(body)
-        elif name == b'IEND':
-            return chunks
-        at = end
-    raise ValueError('cut off')
+    chunks = Chunks()
+    depth, color_type = 8, _RGB
+    for name, start, end in _split(data, check_deadline):
+        body = data[start + 8 : end - 4]
+        match name:
+            case b'IDAT':
+                chunks.pixels += body
+            case b'IHDR':
+                depth, color_type = data[start + 16], data[start + 17]
+                chunks.header.append(data[start:end])
+            case b'tRNS' if color_type in (_GRAY, _RGB):
+                samples = _as_decoded(body, depth, color_type)
+                chunks.header.append(_chunk(name, samples))
+            case b'PLTE' | b'tRNS':
+                chunks.header.append(data[start:end])
+            case b'eXIf':
+                chunks.exif = body
+            case b'iCCP':
+                chunks.profile = _decompress(body)
+    return chunks
+
+
+def _split(
+    data: bytes, check_deadline: CheckDeadline
+) -> Iterator[tuple[bytes, int, int]]:
+    """Yield (name, start, end) of every chunk before IEND."""
+    start = len(MAGIC)
+    while start + 8 <= len(data):
+        check_deadline()
+        length, name = struct.unpack_from('>I4s', data, start)
+        if name == b'IEND':
+            return
+        end = start + 12 + length
+        yield name, start, end
+        start = end
+    raise ValueError('a truncated PNG')
 
 
 def _chunk(name: bytes, body: bytes) -> bytes:
@@ -60,26 +82,26 @@ def _chunk(name: bytes, body: bytes) -> bytes:
     return struct.pack('>I', len(body)) + name + body + struct.pack('>I', checksum)
 
 
-def _as_decoded(body: bytes, depth: int, colour: int) -> bytes:
-    """Return the transparent colour in the samples that Pillow makes of a file's.
+def _as_decoded(body: bytes, depth: int, color_type: int) -> bytes:
+    """Return the transparent color, scaled as Pillow scales the samples.
 
-    Pillow compares it as it stands, although it stretches grey of 2 and 4 bits to
-    8, and keeps of colours of 16 bits the upper 8.
+    Pillow compares it unscaled, although it stretches gray samples of 2 and 4 bits to
+    8 bits, and keeps the upper 8 bits of RGB samples of 16.
     """
     samples = struct.unpack(f'>{len(body) // 2}H', body[: len(body) // 2 * 2])
-    if colour == 0 and depth in (2, 4):
+    if color_type == _GRAY and depth in (2, 4):
         samples = tuple(sample * 255 // (2**depth - 1) & 0xFFFF for sample in samples)
-    elif colour == 2 and depth == 16:
+    elif color_type == _RGB and depth == 16:
         samples = tuple(sample >> 8 for sample in samples)
     return struct.pack(f'>{len(samples)}H', *samples)
 
 
-def _inflate(body: bytes) -> bytes:
-    """Return the ICC profile of an iCCP chunk, or nothing if it is damaged."""
+def _decompress(body: bytes) -> bytes:
+    """Return the ICC profile of an iCCP chunk; empty if damaged or too large."""
     _, _, packed = body.partition(b'\0')
     decompressor = zlib.decompressobj()
     try:
-        profile = decompressor.decompress(packed[1:], _MAX_PROFILE)
+        profile = decompressor.decompress(packed[1:], _MAX_PROFILE_SIZE)
     except zlib.error:
         return b''
     return profile if decompressor.eof else b''

@@ -1,24 +1,23 @@
-"""Pixels: any accepted picture to a clean JPEG, and a stored JPEG to a thumbnail.
+"""Uploads to clean JPEGs, and stored JPEGs to thumbnails.
 
-Pure and synchronous: binary file in, binary file out.
+Synchronous functions from a binary file to a binary file.
 """
 
 from __future__ import annotations
 
-import errno
 import logging
-import os
-import shutil
 import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from typing import Any, BinaryIO
 
 import PIL
 
-# TIFF and WebP only for Pillow to know them: else it imports all of its formats.
+# TIFF and WebP are imported for Pillow to know them: otherwise it imports all formats.
 from PIL import (  # noqa: F401
     AvifImagePlugin,
     Image,
-    ImageFile,
     TiffImagePlugin,
     WebPImagePlugin,
     features,
@@ -27,18 +26,13 @@ from PIL.JpegImagePlugin import JpegImageFile, get_sampling
 
 from ..errors import UnsupportedFormat
 from ..models import CheckDeadline, Size
-from . import color, exif, jpeg
-from .formats import Picture, take_apart
-from .limits import CheckedFile, decoding, refuse
+from . import codec, color, exif, formats, jpeg, limits
+from .formats import Picture
 
-# In entity tags: to be raised with whatever changes the bytes of a thumbnail.
+# Part of entity tags: raise it with every change of the bytes of a thumbnail.
 RENDERER = f'2-{PIL.__version__}-{features.version("libjpeg_turbo")}'
 
-# Of an upload decoders get small blocks, so that no block is long to decode. A sound
-# JPEG takes no longer than its pixels: it is decoded all at once, without a copy.
-SMALL_BLOCK, ALL = 4096, 1 << 30
-
-_UPRIGHT = {
+_TRANSPOSITIONS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -49,15 +43,32 @@ _UPRIGHT = {
 }
 
 
-def configure(max_pixels: int) -> None:
-    """Set what Pillow keeps for the whole process: once, at start.
+@dataclass(frozen=True)
+class Upload:
+    """A converted upload: the size of the JPEG, and the format that was uploaded."""
 
-    Some decoders allocate before a size can be compared with the limit: Pillow
-    refuses more than twice MAX_IMAGE_PIXELS. What it says about files is noise.
+    size: Size
+    format: str
+
+
+@dataclass(frozen=True)
+class _Clean:
+    """An upload that was decoded without an error, and a function that stores it."""
+
+    size: Size
+    write: Callable[[BinaryIO], None]
+
+
+def configure(max_pixels: int) -> None:
+    """Set Pillow's process-wide options; call it once, at start.
+
+    Some decoders allocate memory before the size can be compared with the limit, but
+    Pillow itself rejects more than twice MAX_IMAGE_PIXELS. Its warnings and log
+    messages about files are suppressed.
     """
     Image.MAX_IMAGE_PIXELS = (max_pixels + 1) // 2
     AvifImagePlugin.DEFAULT_MAX_THREADS = 1
-    # Keep up to 192 MB for the next picture: fresh memory costs a third of the time.
+    # PERF: keep up to 192 MB for the next image: new memory takes a third of the time.
     core = Image.core  # type: ignore[attr-defined]
     core.set_block_size(16 << 20)
     core.set_blocks_max(12)
@@ -71,41 +82,47 @@ def to_jpeg(
     *,
     max_pixels: int,
     quality: int,
-    check: CheckDeadline,
-) -> tuple[Size, str]:
-    """Write an upload as a clean JPEG; return the size of it and the upload's format.
+    check_deadline: CheckDeadline,
+) -> Upload:
+    """Write an upload as a clean JPEG.
 
     Raises `UnsupportedFormat`, `ImageDamaged`, `UploadTooLarge`, OSError of the files,
-    MemoryError, and whatever `check` raises.
+    MemoryError, and what `check_deadline` raises.
     """
     data = source.read()
-    with decoding(check) as checked:
-        picture = take_apart(data, checked)
+    with limits.decoding(check_deadline) as checked:
+        picture = formats.parse(data, checked)
         del data
         if picture is None:
             raise UnsupportedFormat(
                 'The file is not a JPEG, PNG, GIF, WebP, AVIF, BMP or TIFF image.'
             )
-        block = ALL if picture.sound else SMALL_BLOCK
-        image = _open(picture.data, picture.format, checked, block)
-        refuse(picture, image, max_pixels)
-        options = _save_options(image, quality)
-        size = image.size
-        clean: Image.Image | tuple[memoryview, bytes]
-        if _is_ready(picture, image, checked):
-            clean = jpeg.ended(picture.data)
-        else:
-            clean = _decode(picture, image)
         format_ = picture.format
-        del picture, image  # a turned picture is in memory twice until here
-    check()
-    if isinstance(clean, tuple):
-        for part in clean:
-            target.write(part)
-        target.flush()
-        return size, format_
-    _write(clean, target, options)
-    return clean.size, format_
+        clean = _clean(picture, max_pixels, quality, checked)
+        del picture  # its bytes are not needed while pixels are encoded
+    check_deadline()
+    clean.write(target)
+    target.flush()
+    return Upload(clean.size, format_)
+
+
+def _clean(
+    picture: Picture, max_pixels: int, quality: int, check_deadline: CheckDeadline
+) -> _Clean:
+    block_size = codec.WHOLE if picture.is_rewritten else codec.SMALL_BLOCK
+    image = codec.open_image(picture.data, picture.format, check_deadline, block_size)
+    limits.enforce(picture, image, max_pixels)
+    if _can_keep(picture, image):
+        _prove(picture.data, check_deadline)
+        return _Clean(size=image.size, write=partial(_copy, picture.data))
+    options = _save_options(image, quality)
+    flat = _decode(picture, image)
+    return _Clean(size=flat.size, write=partial(codec.write, flat, options))
+
+
+def _copy(rewritten: bytes, target: BinaryIO) -> None:
+    for part in jpeg.finish(rewritten):
+        target.write(part)
 
 
 def thumbnail(
@@ -114,31 +131,26 @@ def thumbnail(
     size: Size,
     *,
     quality: int,
-    check: CheckDeadline,
+    check_deadline: CheckDeadline,
 ) -> None:
-    """Write a stored JPEG at `size`: both its sides halved and floored k times.
+    """Write a stored JPEG at `size`: its sides, halved and rounded down k times.
 
-    libjpeg itself scales down to 1/8, at the cost of a part of the decoding.
-    Raises `ImageDamaged`, OSError of the files, MemoryError, and whatever `check` does.
+    Raises `ImageDamaged`, OSError of the files, MemoryError, and what `check_deadline`
+    raises.
     """
     data = source.read()
-    with decoding(check) as checked:
-        image = _open(data, 'JPEG', checked)
-        drafted = image.draft(image.mode, _first_size(image.size, size))
-        image.load()
-        image.info = {}
-        small: Image.Image = image
-        if drafted and image.size != size:
-            small = image.resize(size, Image.Resampling.LANCZOS, drafted[1])
-    check()
-    _encode(small, target, {'quality': quality})
+    with limits.decoding(check_deadline) as checked:
+        image = codec.open_image(data, 'JPEG', checked)
+        small = codec.reduce(image, size, _draft_size(image.size, size))
+    check_deadline()
+    codec.encode(small, {'quality': quality}, target)
 
 
-def _first_size(full: Size, size: Size) -> Size:
-    """Return the size to which libjpeg is to scale: the thumbnail's, or once more.
+def _draft_size(full: Size, size: Size) -> Size:
+    """Return the size to which libjpeg scales: the thumbnail's, or twice as large.
 
-    It rounds odd sides up. To shift the pixels by a fraction of one then costs fine
-    detail, below 1/2 much of it (benchmarks/README.md), so they are taken from more.
+    libjpeg rounds odd sides up. Resampling that by a fraction of a pixel loses fine
+    detail, below 1/2 a lot (benchmarks/README.md): then it starts from more pixels.
     """
     scale = full[0] // size[0]
     if scale > 2 and (full[0] % scale or full[1] % scale):
@@ -146,74 +158,52 @@ def _first_size(full: Size, size: Size) -> Size:
     return size
 
 
-def _open(
-    data: bytes, format_: str, check: CheckDeadline, block: int = ALL
-) -> ImageFile.ImageFile:
-    image = Image.open(CheckedFile(data, check), formats=(format_,))
-    image.decodermaxblock = block
-    return image
+def _can_keep(picture: Picture, image: Image.Image) -> bool:
+    """Return whether a JPEG may be stored with its own scan."""
+    orientation, icc = _metadata(picture, image)
+    if not picture.is_rewritten or orientation != 1:
+        return False
+    return not icc or color.is_srgb(icc, image.mode)
+
+
+def _prove(data: bytes, check_deadline: CheckDeadline) -> None:
+    """Raise if the scan of a JPEG is damaged.
+
+    At 1/8 libjpeg reads the whole scan, but computes few of its pixels.
+    """
+    image = codec.open_image(data, 'JPEG', check_deadline)
+    image.draft('L', (max(1, image.width // 8), max(1, image.height // 8)))
+    image.load()
 
 
 def _save_options(image: Image.Image, quality: int) -> dict[str, Any]:
-    """Return what keeps a JPEG's own tables and subsampling, or else the quality."""
+    """Return options that keep a JPEG's tables and subsampling, or the quality."""
     if not isinstance(image, JpegImageFile) or not image.quantization:
         return {'quality': quality}
     used = [table for *_, table in image.layer[:3]]
     while used[1:] and used[-1] == used[-2]:
-        used.pop()  # the encoder takes the last one for the rest
+        used.pop()  # the encoder repeats the last one
     return {
         'qtables': [image.quantization[table] for table in used],
         'subsampling': max(0, get_sampling(image)),
     }
 
 
+def _decode(picture: Picture, image: Image.Image) -> Image.Image:
+    """Return the image upright, gray or sRGB, with nothing but its pixels."""
+    image.load()
+    orientation, icc = _metadata(picture, image)
+    flat = color.flatten(image, icc)
+    if orientation in _TRANSPOSITIONS:
+        flat = flat.transpose(_TRANSPOSITIONS[orientation])
+    flat.info = {}
+    return flat
+
+
 def _metadata(picture: Picture, image: Image.Image) -> tuple[int, bytes]:
-    """Return the orientation and the ICC profile, from wherever they are."""
+    """Return the orientation and the ICC profile, from Pillow or from the container."""
     found, icc = (image.info.get(key) for key in ('exif', 'icc_profile'))
     return (
         exif.orientation(found if isinstance(found, bytes) else picture.exif),
         icc if isinstance(icc, bytes) else picture.icc,
     )
-
-
-def _is_ready(picture: Picture, image: Image.Image, check: CheckDeadline) -> bool:
-    """Tell whether a JPEG may be stored with its own scan; raise if that is damaged."""
-    orientation, icc = _metadata(picture, image)
-    if not picture.sound or orientation != 1:
-        return False
-    if icc and not color.is_srgb(icc, image.mode):
-        return False
-    # At 1/8 libjpeg reads all of the scan, but computes few of its pixels.
-    proof = _open(picture.data, 'JPEG', check)
-    proof.draft('L', (max(1, image.width // 8), max(1, image.height // 8)))
-    proof.load()
-    return True
-
-
-def _decode(picture: Picture, image: Image.Image) -> Image.Image:
-    """Return the picture upright, grey or sRGB, without anything but its pixels."""
-    image.load()
-    orientation, icc = _metadata(picture, image)
-    flat = color.flatten(image, icc)
-    if orientation in _UPRIGHT:
-        flat = flat.transpose(_UPRIGHT[orientation])
-    flat.info = {}
-    return flat
-
-
-def _write(image: Image.Image, target: BinaryIO, options: dict[str, Any]) -> None:
-    # Only to a real file does Pillow write without the GIL, but there it loses what a
-    # full disk refuses of a block. So it writes to memory, and Python to the disk.
-    with open(os.memfd_create('jpeg'), 'w+b') as memory:
-        _encode(image, memory, options)
-        memory.seek(0)
-        shutil.copyfileobj(memory, target)
-    target.flush()
-
-
-def _encode(image: Image.Image, target: BinaryIO, options: dict[str, Any]) -> None:
-    """Write a whole JPEG: what Pillow could not write, it doesn't tell."""
-    image.save(target, 'JPEG', **options)
-    target.seek(max(0, target.seek(0, os.SEEK_END) - len(jpeg.EOI)))
-    if target.read() != jpeg.EOI:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

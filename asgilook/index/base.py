@@ -39,6 +39,10 @@ class Index(Protocol):
         """
         ...
 
+    async def count(self) -> int:
+        """Return the number of images."""
+        ...
+
     async def add(self, image: Image) -> None:
         """Take in an image that is stored; when this returns, every process sees it."""
         ...

@@ -60,7 +60,7 @@ class Connector:
             await self._open()
         except (*_ERRORS, ValueError) as ex:
             raise ConfigError(
-                f'ASGI_LOOK_DATABASE_URL={redact(self._url)!r}: {reason(ex)}'
+                reason(ex), 'ASGI_LOOK_DATABASE_URL', redact(self._url)
             ) from ex
 
     async def stop(self) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Set
 from typing import Any
 
 from cachetools import LRUCache
-from sqlalchemy import Uuid, any_, bindparam, delete, insert, select, tuple_
+from sqlalchemy import Uuid, any_, bindparam, delete, func, insert, select, tuple_
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -107,6 +107,14 @@ class DatabaseIndex:
         found, more = [_image(row) for row in rows[:limit]], len(rows) > limit
         self._seen.update((image.image_id, image) for image in found)
         return Page(found, more, _hash((rows[:limit], more)))
+
+    async def count(self) -> int:
+        """Return the number of images."""
+
+        async def fetch(connection: AsyncConnection) -> Any:
+            return await connection.scalar(select(func.count()).select_from(images))
+
+        return int(await self._database.run(fetch))
 
     async def add(self, image: Image) -> None:
         """Insert an image: committed when this returns.

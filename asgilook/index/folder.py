@@ -90,6 +90,11 @@ class FolderIndex:
         images = [self._images[image_id] for _, image_id in found]
         return Page(images, start + limit < len(self._order), f'{self.state:x}')
 
+    async def count(self) -> int:
+        """Return the number of images; this first takes in what changed."""
+        await self._refresh()
+        return len(self._images)
+
     async def add(self, image: Image) -> None:
         """Take in an image whose file is complete, unless it is gone already."""
         self.insert(image)

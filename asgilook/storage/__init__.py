@@ -1,1 +1,1 @@
-"""Image files, in a folder or in an object store."""
+"""Storage of image files, in a folder or in an object store."""

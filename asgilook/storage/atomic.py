@@ -1,8 +1,8 @@
-"""Files that are there whole or not at all, also after kill -9 or a power cut.
+"""Atomic, durable files: complete or absent, also after kill -9 or a power failure.
 
-A new file is written under a temporary name in the same folder, flushed to disk,
-and renamed. While it is written its maker holds a lock (flock) on it, so that the
-sweep at the start of another process can tell a living temporary from a dead one.
+A new file is written under a temporary name in the same folder, flushed to disk and
+renamed. The process that writes it holds a lock (flock) on it, so that the sweep of
+another process can distinguish it from the leftovers of a dead process.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 @contextlib.contextmanager
 def storage_errors() -> Iterator[None]:
-    """Say what an OSError of the storage folder means to the client."""
+    """Map an OSError of the storage folder to `StorageFull` or `StorageUnavailable`."""
     try:
         yield
     except OSError as ex:
         if ex.errno in FULL:
-            raise StorageFull('No room is left for another image.') from ex
-        raise StorageUnavailable("The storage can't be used now.", 5) from ex
+            raise StorageFull('The storage is full.') from ex
+        raise StorageUnavailable('The storage is unavailable.', 5) from ex
 
 
 class NewFile:
-    """A file in the making: `publish` it, or `close` it and nothing is left.
+    """A file that is being written: `publish` it, or `close` it to discard it.
 
-    It takes the place of an older one of its name only where it `replaces`. Raises
-    OSError where the folder can't be written to.
+    With `replaces` it may replace a file of the same name. Raises OSError if the
+    folder is not writable.
     """
 
     def __init__(self, folder: str, *, replaces: bool = True) -> None:
@@ -47,10 +47,10 @@ class NewFile:
         self._path, self.file = _open_locked(folder)
 
     def publish(self, image_id: str, modified_ns: int | None = None) -> tuple[int, int]:
-        """Give the file its name, for good; return its length and `modified_ns`.
+        """Rename the file, durably; return its length and `modified_ns`.
 
-        The modification time is set here, in full precision: the file system's own
-        clock ticks in milliseconds, too coarse to keep uploads in their order. Raises
+        The modification time is set here, in full precision: the file system's clock
+        ticks in milliseconds, too coarse to keep uploads in order. Raises
         `ImageExists`.
         """
         self.file.flush()
@@ -61,7 +61,7 @@ class NewFile:
         if self._replaces:
             os.replace(self._path, path)
         else:
-            _place(self._path, path)
+            _rename_new(self._path, path)
         self._path = ''
         sync_folder(self._folder)
         status = os.fstat(self.file.fileno())
@@ -82,18 +82,18 @@ def _open_locked(folder: str) -> tuple[str, BinaryIO]:
         fcntl.flock(file, fcntl.LOCK_EX)
         if os.fstat(file.fileno()).st_nlink:
             return path, file
-        file.close()  # a sweep came between open and flock
+        file.close()  # removed by a sweep between open and flock
 
 
-def _place(temporary: str, path: str) -> None:
-    """Rename a file; raise `ImageExists` where another has that name.
+def _rename_new(temporary: str, path: str) -> None:
+    """Rename a file; raise `ImageExists` if another one has that name.
 
-    Only one can make a new file; hard links would do too, where there are any.
+    The name is reserved with an empty file, as not all file systems have hard links.
     """
     try:
         open(path, 'x').close()
     except FileExistsError:
-        raise ImageExists('Another image has this id.') from None
+        raise ImageExists('An image with this id already exists.') from None
     try:
         os.replace(temporary, path)
     except OSError:
@@ -102,7 +102,7 @@ def _place(temporary: str, path: str) -> None:
 
 
 def sync_folder(folder: str) -> None:
-    """Flush the folder's own entries to disk."""
+    """Flush the entries of the folder to disk."""
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(fd)
@@ -111,7 +111,7 @@ def sync_folder(folder: str) -> None:
 
 
 def sweep(folder: str) -> int:
-    """Remove the temporaries that dead processes left; return how many."""
+    """Remove temporary files of dead processes; return how many."""
     swept = 0
     for name in os.listdir(folder):
         if name.startswith(TEMPORARY):
@@ -131,9 +131,9 @@ def _remove_dead(path: str) -> bool:
 
 
 def remove(path: str) -> None:
-    """Remove a published file for good; raise `ImageNotFound` where there is none."""
+    """Remove a published file durably; raise `ImageNotFound` if there is none."""
     try:
         os.unlink(path)
     except FileNotFoundError:
-        raise ImageNotFound('There is no such image.') from None
+        raise ImageNotFound('Image not found.') from None
     sync_folder(os.path.dirname(path))

@@ -1,4 +1,4 @@
-"""Where the files of images are: what any storage does, a folder or an object store."""
+"""Interface of a storage of image files: a folder or an object store."""
 
 from __future__ import annotations
 
@@ -9,60 +9,61 @@ from ..models import Entry
 
 
 class NewObject(Protocol):
-    """A file in the making: `publish` it, or `close` it and nothing is left.
+    """A file that is being written: `publish` it, or `close` it to discard it.
 
     Both may block.
     """
 
     @property
     def file(self) -> BinaryIO:
-        """What to write to: it can seek, and has a real file descriptor."""
+        """File to write to: seekable, with a real file descriptor."""
         ...
 
     def publish(self, image_id: str, modified_ns: int | None = None) -> tuple[int, int]:
-        """Give it its name, for good; return its length and `modified_ns`.
+        """Name the file; return its length and `modified_ns`, by default now.
 
-        Without one that is the time of now.
-
-        When this returns, it is there also after a power cut.
+        When this returns, the file survives a power failure.
         """
         ...
 
     def close(self) -> None:
-        """Remove it unless it was published; to be called in any case."""
+        """Discard the file unless it was published; has to be called in any case."""
         ...
 
 
 class Storage(Protocol):
-    """The files of images, by id; every method may block: call it in a thread.
+    """Image files, by id; every method may block, so it has to run in a thread.
 
     Raises `StorageFull` or `StorageUnavailable`.
     """
 
     def start(self) -> None:
-        """Make it usable, and sweep what dead processes left; raises OSError too."""
+        """Prepare the storage, remove leftovers of dead processes; raises OSError."""
         ...
 
     def stop(self) -> None:
-        """Give back what it holds; it may be started again."""
+        """Release resources; the storage may be started again."""
         ...
 
     def create(self) -> NewObject:
-        """Begin a new file."""
+        """Return a new file."""
         ...
 
     def open(self, image_id: str) -> BinaryIO:
-        """Open a file to seek and read in, no more than asked; or `ImageNotFound`."""
+        """Open a seekable file that reads no more than asked for.
+
+        Raises `ImageNotFound`.
+        """
         ...
 
     def remove(self, image_id: str) -> None:
-        """Remove a file for good, or raise `ImageNotFound`."""
+        """Remove a file durably; raises `ImageNotFound`."""
         ...
 
     def is_usable(self) -> bool:
-        """Tell whether files can be read and written now."""
+        """Return whether files can be read and written now."""
         ...
 
     def entries(self) -> Iterator[Entry]:
-        """Yield every file that has the name of an image, in any order."""
+        """Yield an entry for each file whose name is that of an image, in any order."""
         ...

@@ -1,4 +1,4 @@
-"""Which storage the settings ask for."""
+"""Factory of the storage that the settings select."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ from ..config import Config, needs_extra, refusal
 from .base import Storage
 from .folder import FolderStorage
 
-# Calls at a time to a storage that is far away; they wait, mostly.
+# Concurrent calls to a remote storage; they mostly wait.
 REMOTE_THREADS = 32
 
 
 def local_folder(config: Config) -> str:
-    """Where the images are, or only the uploads under way if they go elsewhere."""
+    """Return the folder of the images; of uploads in progress if images are remote."""
     if config.storage_url is None or is_remote(config):
         return os.fspath(config.storage_path)
     return unquote(urlsplit(config.storage_url).path)
 
 
 def is_remote(config: Config) -> bool:
-    """Tell whether the images are somewhere else than in a folder."""
+    """Return whether images are stored elsewhere than in a folder."""
     return config.storage_url is not None and not config.storage_url.startswith('file:')
 
 
 def make_storage(config: Config) -> Storage:
-    """Make the storage, not yet started; raises `ConfigError`."""
+    """Return the storage, not yet started; raises `ConfigError`."""
     folder, url = local_folder(config), config.storage_url
     if url is None or not is_remote(config):
-        # What a database lists must not become another image under the same id.
+        # An image that a database lists must not be replaced under the same id.
         return FolderStorage(folder, replaces=config.database_url is None)
     if config.database_url is None:
         raise refusal(
@@ -43,9 +43,10 @@ def make_storage(config: Config) -> Storage:
 
 
 def make_threads(config: Config) -> ThreadPoolExecutor | None:
-    """Make the threads that wait for the storage; None for those of the event loop.
+    """Return threads for calls to the storage; None for those of the event loop.
 
-    These write the uploads that come in, and must not wait for what is far away.
+    Calls to a remote storage get threads of their own, as those of the event loop write
+    incoming uploads and must not wait for a network.
     """
     if not is_remote(config):
         return None

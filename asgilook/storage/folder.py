@@ -1,4 +1,4 @@
-"""The files of images in a folder, which any number of processes share."""
+"""Storage of image files in a folder, shared by any number of processes."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from . import atomic
 
 log = logging.getLogger(__name__)
 
-# With less room than this, in bytes, hardly a picture can be stored.
-LEAST_ROOM = 1024 * 1024
+# Free space, in bytes, below which the storage counts as full.
+MIN_FREE = 1024 * 1024
 
 
 class FolderStorage:
-    """A `Storage` in which the file of an image has its id as its name.
+    """A `Storage` in which the name of an image file is the image's id.
 
-    Where ids come back, the last file counts if a file `replaces` an older one.
+    With `replaces`, a new file replaces an older one with the same id.
     """
 
     def __init__(self, path: str, *, replaces: bool = True) -> None:
@@ -30,23 +30,23 @@ class FolderStorage:
         self._replaces = replaces
 
     def start(self) -> None:
-        """Make the folder and sweep it; raises OSError."""
+        """Create the folder and remove leftovers of dead processes; raises OSError."""
         os.makedirs(self._path, exist_ok=True)
         if self._path == DEFAULT_STORAGE_PATH:
             log.warning(
-                'images are kept in %s, which does not outlive a reboot: '
+                'images are stored in %s, which is lost at a reboot: '
                 'set ASGI_LOOK_STORAGE_PATH',
                 self._path,
             )
         swept = atomic.sweep(self._path)
         if swept:
-            log.info('removed %d temporary files of uploads that were cut off', swept)
+            log.info('removed %d temporary files of interrupted uploads', swept)
 
     def stop(self) -> None:
-        """Nothing is held."""
+        """Release nothing, as nothing is held."""
 
     def create(self) -> atomic.NewFile:
-        """Begin a new file under a temporary name."""
+        """Return a new file under a temporary name."""
         with atomic.storage_errors():
             return atomic.NewFile(self._path, replaces=self._replaces)
 
@@ -56,18 +56,17 @@ class FolderStorage:
             try:
                 return open(self._file(image_id), 'rb')
             except FileNotFoundError:
-                raise ImageNotFound('There is no such image.') from None
+                raise ImageNotFound('Image not found.') from None
 
     def remove(self, image_id: str) -> None:
-        """Remove a file for good; raises `ImageNotFound` or `StorageUnavailable`."""
+        """Remove a file durably; raises `ImageNotFound` or `StorageUnavailable`."""
         with atomic.storage_errors():
             atomic.remove(self._file(image_id))
 
     def is_usable(self) -> bool:
-        """Tell whether images can be read from the folder and written to it.
+        """Return whether images can be read from the folder and written to it.
 
-        It must be there, it and its file system must not be read-only, and room be
-        left.
+        It must exist, be writable, as must its file system, and have free space.
         """
         if not os.access(f'{self._path}/.', os.R_OK | os.W_OK | os.X_OK):
             return False
@@ -75,11 +74,13 @@ class FolderStorage:
             status = os.statvfs(self._path)
         except OSError:
             return False
-        has_inodes = status.f_favail > 0 or status.f_files == 0  # some count none
-        return has_inodes and status.f_bavail * status.f_frsize >= LEAST_ROOM
+        has_inodes = (
+            status.f_favail > 0 or status.f_files == 0
+        )  # some file systems count none
+        return has_inodes and status.f_bavail * status.f_frsize >= MIN_FREE
 
     def entries(self) -> Iterator[Entry]:
-        """Yield the files that have the name of an image."""
+        """Yield an entry for each file whose name is that of an image."""
         with atomic.storage_errors(), os.scandir(self._path) as found:
             for file in found:
                 if UUID.fullmatch(file.name):

@@ -1,7 +1,7 @@
-"""The files of images in an object store (S3), which any number of machines share.
+"""Storage of image files in an object store (S3), shared by any number of machines.
 
-Object `PREFIX/ID.jpeg` is the image ID, so that a bucket can be looked at with any
-tool. It takes the rights to get, put and delete objects, and to list the bucket.
+Image ID is the object `PREFIX/ID.jpeg`, so that any S3 tool can inspect the bucket.
+Required permissions: get, put and delete objects, and list the bucket.
 """
 
 from __future__ import annotations
@@ -21,61 +21,60 @@ from obstore.store import S3Store
 from ..errors import StorageUnavailable
 from ..models import Entry
 from .atomic import storage_errors
-from .s3_client import Faults, connect
-from .s3_reader import ObjectReader
+from .s3_client import Guard, ObjectReader, connect
 
-# Seconds without an answer, after which the store counts as dead: to a readiness
-# probe, to a request, and to an upload of more than LARGE bytes, which may need them.
-HASTE, PATIENCE, LONG_PATIENCE = 1.0, 4.0, 30.0
+# Seconds without data after which the store counts as unavailable: for a readiness
+# probe, for a request, and for an upload of more than LARGE bytes.
+SHORT_TIMEOUT, TIMEOUT, LONG_TIMEOUT = 1.0, 4.0, 30.0
 LARGE = 4 * 1024 * 1024
 
 _NAME = re.compile(r'([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\.jpeg')
-_NOWHERE = '-'  # a prefix that no object has: to list it finds the bucket, cheaply
-_PAGE = 1000  # objects, as many as S3 lists at once
+_NO_PREFIX = '-'  # no object has it: listing it is a cheap test of the bucket
+_PAGE_SIZE = 1000  # objects in one response, the maximum of S3
 
 
 class ObjectStorage:
     """A `Storage` below a prefix of a bucket.
 
     Args:
-        url: `s3://bucket/prefix?endpoint=...`, as `parsers.storage_url` has it.
-        folder: of this machine, for what is on its way to the store.
+        url: `s3://bucket/prefix?endpoint=...`, see `backend_urls.storage_url`.
+        folder: local folder for objects that are being uploaded.
     """
 
     def __init__(self, url: str, folder: str) -> None:
         self._url = url
         self._folder = folder
-        self._faults = Faults()
+        self._guard = Guard()
         self._stores: dict[float, S3Store] = {}
 
     def start(self) -> None:
-        """Make the folder, and look for the bucket; raises OSError.
+        """Create the local folder and test the bucket; raises OSError.
 
-        A store that is down does not stop the start: the service isn't ready until it
-        is back.
+        An unavailable object store is not an error: the service is not ready until it
+        responds.
         """
         os.makedirs(self._folder, exist_ok=True)
-        for seconds in (HASTE, PATIENCE, LONG_PATIENCE):
-            self._stores[seconds] = connect(self._url, seconds)
+        for timeout in (SHORT_TIMEOUT, TIMEOUT, LONG_TIMEOUT):
+            self._stores[timeout] = connect(self._url, timeout)
         with contextlib.suppress(StorageUnavailable):
-            self._probe(PATIENCE)
+            self._probe(TIMEOUT)
 
     def stop(self) -> None:
-        """Let the connections go."""
+        """Close the connections."""
         self._stores.clear()
 
     def create(self) -> NewObject:
-        """Begin a new object, as a local file without a name."""
+        """Return a new object, written to an unnamed local file first."""
         return NewObject(self, self._folder)
 
     def put(self, image_id: str, content: mmap.mmap) -> None:
-        """Store an object, for good, in one request, which never replaces another.
+        """Store an object durably, in one request that never replaces another object.
 
-        Raises `ImageExists`, `StorageFull` or `StorageUnavailable`. Where the store
-        stops answering in between, the object may be there all the same.
+        Raises `ImageExists`, `StorageFull` or `StorageUnavailable`. After the last one
+        the object may exist: the response can be lost after the store has written it.
         """
-        store = self._stores[LONG_PATIENCE if len(content) > LARGE else PATIENCE]
-        with self._faults.named():
+        store = self._stores[LONG_TIMEOUT if len(content) > LARGE else TIMEOUT]
+        with self._guard.call():
             obstore.put(
                 store,
                 _key(image_id),
@@ -87,49 +86,49 @@ class ObjectStorage:
     def open(self, image_id: str) -> BinaryIO:
         """Open an object; raises `ImageNotFound` or `StorageUnavailable`.
 
-        To read it whole takes this one request; to read a part of it, another.
+        Reading the whole object takes this one request; reading a part, another one.
         """
 
         def get(options: obstore.GetOptions) -> obstore.GetResult:
-            with self._faults.named():
-                store = self._stores[PATIENCE]
+            with self._guard.call():
+                store = self._stores[TIMEOUT]
                 return obstore.get(store, _key(image_id), options=options)
 
-        return cast(BinaryIO, ObjectReader(get, self._faults.named))
+        return cast(BinaryIO, ObjectReader(get=get, guard=self._guard.call))
 
     def remove(self, image_id: str) -> None:
         """Remove an object; raises `ImageNotFound` or `StorageUnavailable`."""
-        self.open(image_id).close()  # to remove what isn't there is no error to S3
-        with self._faults.named():
-            obstore.delete(self._stores[PATIENCE], _key(image_id))
+        self.open(image_id).close()  # S3 reports no error for a missing object
+        with self._guard.call():
+            obstore.delete(self._stores[TIMEOUT], _key(image_id))
 
     def is_usable(self) -> bool:
-        """Tell whether the bucket can be asked now; it is not written to."""
+        """Return whether the bucket responds; nothing is written to it."""
         try:
-            self._probe(HASTE)
+            self._probe(SHORT_TIMEOUT)
         except StorageUnavailable:
             return False
         return True
 
     def entries(self) -> Iterator[Entry]:
-        """Yield what is known of each image, with a page in memory at a time."""
-        with self._faults.named():
-            for page in obstore.list(self._stores[PATIENCE], chunk_size=_PAGE):
+        """Yield an entry for each image, with one page of the list in memory."""
+        with self._guard.call():
+            for page in obstore.list(self._stores[TIMEOUT], chunk_size=_PAGE_SIZE):
                 for found in page:
                     if match := _NAME.fullmatch(found['path']):
                         stored_ns = round(found['last_modified'].timestamp() * 1e9)
                         yield Entry(match[1], found['size'], stored_ns)
 
-    def _probe(self, seconds: float) -> None:
-        with self._faults.named(keeps_away=seconds > HASTE):
-            obstore.list(self._stores[seconds], _NOWHERE).collect()
+    def _probe(self, timeout: float) -> None:
+        with self._guard.call(may_open=timeout > SHORT_TIMEOUT):
+            obstore.list(self._stores[timeout], _NO_PREFIX).collect()
 
 
 class NewObject:
-    """An object in the making: a nameless file, so that nothing is ever left of it.
+    """An object that is being written, to an unnamed file that leaves nothing behind.
 
-    It is on disk, not in memory: any number of uploads may wait for a slow store. What
-    is there only for moments the kernel hardly ever writes to the disk.
+    It is on disk, not in memory, as many uploads may wait for a slow store. The kernel
+    hardly ever writes such a short-lived file to the disk.
     """
 
     def __init__(self, storage: ObjectStorage, folder: str) -> None:
@@ -138,9 +137,9 @@ class NewObject:
             self.file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115
 
     def publish(self, image_id: str, modified_ns: int | None = None) -> tuple[int, int]:
-        """Store it under its name, for good; return its length and `modified_ns`.
+        """Store it durably under its name; return its length and `modified_ns`.
 
-        It is sent from the pages of the file, without a copy in memory.
+        It is sent from the file's pages, without a copy in memory.
         """
         with storage_errors():
             self.file.flush()

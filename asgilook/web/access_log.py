@@ -14,15 +14,15 @@ import logging
 import re
 import secrets
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any
 
 import uvicorn.config
 
+from .asgi_types import Headers, Scope, Send
+
 log = logging.getLogger('asgilook.access')
 
-Scope = dict[str, Any]
-Send = Callable[[Any], Awaitable[None]]
 Count = Callable[[Scope, int, int, float], None]
 
 _SANE_ID = re.compile(rb'[A-Za-z0-9._:/+=-]{1,128}')
@@ -34,15 +34,27 @@ _numbers = itertools.count(1)
 class Exchange:
     """A request and what was answered to it, as seen from outside the app."""
 
-    __slots__ = ('_given', '_scope', '_send', '_sent', '_start', 'headers', 'status')
+    __slots__ = (
+        '_count',
+        '_given',
+        '_is_counted',
+        '_scope',
+        '_send',
+        '_sent',
+        '_start',
+        'headers',
+        'status',
+    )
 
-    def __init__(self, scope: Scope, send: Send) -> None:
+    def __init__(self, scope: Scope, send: Send, count: Count) -> None:
         self._start = time.perf_counter()
         self._scope = scope
         self._send = send
+        self._count = count
+        self._is_counted = False
         self.status = 500
         self._sent = 0
-        self.headers: list[tuple[bytes, bytes]] = []
+        self.headers: Headers = []
         # Falcon's TestClient gives iterators, which can be read only once.
         scope['headers'] = [(name, value) for name, value in scope['headers']]
         scope['fields'] = dict(scope['headers'])
@@ -58,12 +70,18 @@ class Exchange:
                 self.headers.append((b'x-request-id', request_id.encode()))
         else:
             self._sent += len(message.get('body', b''))
+            if not message.get('more_body'):
+                # NOTE(metrics): counted before the client can know the response, so
+                # that no kill of this process and no scrape of another one misses it.
+                self.count()
         await self._send(message)
 
-    def count(self, count: Count) -> None:
-        """Call `count(scope, status, bytes sent, seconds)`."""
-        seconds = time.perf_counter() - self._start
-        count(self._scope, self.status, self._sent, seconds)
+    def count(self) -> None:
+        """Call `count(scope, status, bytes sent, seconds)`, once."""
+        if not self._is_counted:
+            self._is_counted = True
+            seconds = time.perf_counter() - self._start
+            self._count(self._scope, self.status, self._sent, seconds)
 
     def log(self, form: str) -> None:
         """Write the line, in the form text or json; none for none."""

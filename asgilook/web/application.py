@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from typing import Any
 from urllib.parse import quote_from_bytes
 
@@ -13,14 +12,12 @@ from falcon.routing import CompiledRouter
 
 from ..config import Config
 from .access_log import Count, Exchange
+from .asgi_types import Receive, Scope, Send
 from .lifespan import Draining
-from .problems import PROBLEM_JSON, problem
+from .problems import problem_response
 from .shortcut import Shortcut
-from .uploads import GuardedBody, Receive
+from .uploads import GuardedBody
 from .urls import is_canonical
-
-Scope = dict[str, Any]
-Send = Callable[[Any], Awaitable[None]]
 
 _BODILESS = frozenset({'GET', 'HEAD', 'OPTIONS'})
 
@@ -31,6 +28,7 @@ class Application(falcon.asgi.App[falcon.asgi.Request, falcon.asgi.Response]):
     def __init__(
         self,
         config: Config,
+        *,
         draining: Draining,
         count: Count,
         shortcut: Shortcut,
@@ -49,12 +47,12 @@ class Application(falcon.asgi.App[falcon.asgi.Request, falcon.asgi.Response]):
         if scope['type'] != 'http':
             await super().__call__(scope, receive, send)
             return
-        exchange = Exchange(scope, send)
+        exchange = Exchange(scope, send, self._count)
         try:
             if not await self._shortcut.answer(scope, exchange.send):
                 await self._answer(scope, receive, exchange)
         finally:
-            exchange.count(self._count)
+            exchange.count()
             exchange.log(self._config.access_log)
 
     async def _answer(self, scope: Scope, receive: Receive, exchange: Exchange) -> None:
@@ -77,14 +75,11 @@ class Application(falcon.asgi.App[falcon.asgi.Request, falcon.asgi.Response]):
 
 
 async def _send_stopping(send: Send) -> None:
-    body = problem(503, 'The service is stopping.')
-    headers = [
-        (b'content-type', PROBLEM_JSON.encode()),
-        (b'content-length', b'%d' % len(body)),
-        (b'cache-control', b'no-store'),
-        (b'retry-after', b'1'),
-    ]
-    await send({'type': 'http.response.start', 'status': 503, 'headers': headers})
+    status, _, body = problem = problem_response(
+        503, 'The service is stopping.', headers={'retry-after': '1'}
+    )
+    headers = problem.asgi_headers()
+    await send({'type': 'http.response.start', 'status': status, 'headers': headers})
     await send({'type': 'http.response.body', 'body': body})
 
 

@@ -1,4 +1,4 @@
-"""Who may change something: whoever has the token, where one is set."""
+"""Bearer tokens (RFC 6750) for requests that change something."""
 
 from __future__ import annotations
 
@@ -15,14 +15,16 @@ async def authorize(
     resource: Any,
     params: dict[str, Any],
 ) -> None:
-    """Async hook: where a token is set, only who has it may go on (RFC 6750)."""
+    """Async hook: if `api_token` is set, reject requests without it."""
     token = resource.config.api_token
     if token is None:
         return
     scheme, _, given = req.get_header('Authorization', default='').partition(' ')
-    if scheme.lower() != 'bearer' or not hmac.compare_digest(
-        given.strip().encode(), token.encode()
-    ):
-        raise falcon.HTTPUnauthorized(
-            description='This needs the token of the service.', challenges=['Bearer']
-        )
+    if scheme.lower() != 'bearer':
+        raise _unauthorized('A bearer token is required.')
+    if not hmac.compare_digest(given.strip().encode(), token.encode()):
+        raise _unauthorized('The bearer token is not valid.')
+
+
+def _unauthorized(detail: str) -> falcon.HTTPUnauthorized:
+    return falcon.HTTPUnauthorized(description=detail, challenges=['Bearer'])

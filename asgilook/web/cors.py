@@ -1,4 +1,4 @@
-"""Cross-origin reads, where a setting allows them."""
+"""Cross-origin requests (CORS), if a setting allows them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _EXPOSED = ['ETag', 'Link', 'Location', 'X-ASGILook-Cache', 'X-Request-ID']
 
 
 class Cors(falcon.CORSMiddleware[Any, Any]):
-    """Falcon's middleware, whose answers caches keep apart (Fetch, "CORS protocol")."""
+    """Falcon's middleware, with `Vary` (Fetch, "CORS protocol and HTTP caches")."""
 
     async def process_response_async(
         self,
@@ -22,14 +22,14 @@ class Cors(falcon.CORSMiddleware[Any, Any]):
         resource: object,
         req_succeeded: bool,
     ) -> None:
-        """Add the headers; where they depend on the origin, say so."""
+        """Add the headers, and `Vary` if they depend on the origin."""
         self.process_response(req, resp, resource, req_succeeded)
         if self.allow_origins != '*':
             resp.append_header('Vary', 'Origin')
 
 
 def cors(config: Config) -> list[Cors]:
-    """Return the middleware, or none."""
+    """Return the middleware, or an empty list if no origin is allowed."""
     if config.cors_origins is None:
         return []
     return [Cors(config.cors_origins, expose_headers=_EXPOSED)]

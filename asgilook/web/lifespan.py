@@ -1,4 +1,4 @@
-"""The end of the service, known as soon as it is asked for."""
+"""Start and stop of the service."""
 
 from __future__ import annotations
 
@@ -7,21 +7,53 @@ import contextlib
 import signal
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 Handler = Callable[[int, Any], Any]
 
 
-class Draining:
-    """Falcon middleware without requests: tells that no new work is to be begun.
+class Component(Protocol):
+    """A part of the service that is started and stopped, any number of times."""
 
-    A server that is told to end waits for the requests under way before it says so to
-    the app, by the lifespan's shutdown. So this is set by the signals themselves: at
-    startup it steps before the server's handlers of SIGINT and SIGTERM, which are
-    called as before. It is set by the lifespan's shutdown as well, where no server
-    handles signals, and unset by another startup.
+    async def start(self) -> None:
+        """Acquire what it needs, or raise."""
+
+    async def stop(self) -> None:
+        """Release it."""
+
+
+class Lifespan:
+    """Falcon middleware that starts components in order, and stops them in reverse.
+
+    If a start fails, the components that have started before it are stopped.
+    """
+
+    def __init__(self, *components: Component) -> None:
+        self._components = components
+        self._started = contextlib.AsyncExitStack()
+
+    async def process_startup(self, scope: Any, event: Any) -> None:
+        """Start all components, or none."""
+        async with contextlib.AsyncExitStack() as stack:
+            for component in self._components:
+                await component.start()
+                stack.push_async_callback(component.stop)
+            self._started = stack.pop_all()
+
+    async def process_shutdown(self, scope: Any, event: Any) -> None:
+        """Stop all components, even if one of them fails to stop."""
+        await self._started.aclose()
+
+
+class Draining:
+    """Whether the service has been asked to stop, so that no new work may begin.
+
+    A server that receives SIGTERM first waits for open requests and only then reports
+    the shutdown through the lifespan protocol. To know earlier, `start` installs
+    signal handlers in front of the server's own, which are called as before. Where no
+    server handles signals, `stop` alone sets the state. Another `start` resets it.
     """
 
     def __init__(self) -> None:
@@ -30,36 +62,36 @@ class Draining:
 
     @property
     def is_draining(self) -> bool:
-        """Whether the end has been asked for."""
+        """Whether the service has been asked to stop."""
         return self._event.is_set()
 
     async def wait(self) -> None:
-        """Return once the end has been asked for."""
+        """Return once the service has been asked to stop."""
         await self._event.wait()
 
-    async def process_startup(self, scope: Any, event: Any) -> None:
-        """Listen to signals, which only the main thread may do."""
+    async def start(self) -> None:
+        """Install the signal handlers, which only the main thread may do."""
         self._event = asyncio.Event()
         if threading.current_thread() is threading.main_thread():
             for number in _SIGNALS:
-                self._step_before(number, signal.getsignal(number))
+                self._handle_before(number, signal.getsignal(number))
 
-    async def process_shutdown(self, scope: Any, event: Any) -> None:
-        """Tell those who wait, and give the signals back."""
+    async def stop(self) -> None:
+        """Set the state, and restore the server's signal handlers."""
         self._event.set()
         for number, (handler, previous) in self._handlers.items():
             if signal.getsignal(number) is handler:
                 signal.signal(number, previous)
         self._handlers.clear()
 
-    def _step_before(self, number: signal.Signals, previous: Any) -> None:
+    def _handle_before(self, number: signal.Signals, previous: Any) -> None:
         if not callable(previous):
-            return  # the system's own handler ends the process at once
-        loop, begin = asyncio.get_running_loop(), self._event.set
+            return  # the default action ends the process immediately
+        loop, set_draining = asyncio.get_running_loop(), self._event.set
 
         def handler(number: int, frame: Any) -> None:
-            with contextlib.suppress(RuntimeError):  # the loop is closed already
-                loop.call_soon_threadsafe(begin)
+            with contextlib.suppress(RuntimeError):  # the loop is already closed
+                loop.call_soon_threadsafe(set_draining)
             previous(number, frame)
 
         signal.signal(number, handler)

@@ -1,10 +1,14 @@
-"""Errors as problem details (RFC 9457): the status of each exception, and the JSON."""
+"""Errors as problem details (RFC 9457): the status of each exception, and the JSON.
+
+`problem_response` is the only place that builds such a response.
+"""
 
 from __future__ import annotations
 
 import json
 import logging
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import falcon
 import falcon.asgi
@@ -40,13 +44,56 @@ STATUS: dict[type[Exception], str] = {
 }
 
 
+class Problem(NamedTuple):
+    """An error response for Falcon, ASGI or a bare connection.
+
+    The header names are in lower case.
+    """
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    def asgi_headers(self) -> list[tuple[bytes, bytes]]:
+        """Return the headers of a message `http.response.start`."""
+        return [(name.encode(), value.encode()) for name, value in self.headers.items()]
+
+    def send_as(self, resp: falcon.Response) -> None:
+        """Make this the response, whatever a responder has put there."""
+        resp.status = self.status
+        resp.text = resp.stream = None
+        resp.data = self.body
+        resp.set_headers(self.headers)
+
+
+def problem_response(
+    status: int,
+    detail: str | None = None,
+    *,
+    headers: Mapping[str, str] | None = None,
+    **extensions: Any,
+) -> Problem:
+    """Build an error response; `extensions` are more members of its JSON object."""
+    title = falcon.code_to_http_status(status).partition(' ')[2]
+    members = {'type': 'about:blank', 'title': title, 'status': status}
+    if detail:
+        members['detail'] = detail
+    body = json.dumps(members | extensions).encode()
+    own_headers = {
+        'content-type': PROBLEM_JSON,
+        'content-length': str(len(body)),
+        'cache-control': 'no-store',
+    }
+    return Problem(status, own_headers | dict(headers or {}), body)
+
+
 async def handle_error(
     req: falcon.asgi.Request,
     resp: falcon.asgi.Response,
     ex: Exception,
     params: dict[str, Any],
 ) -> None:
-    """Turn an exception of the table into the HTTP error that it stands for."""
+    """Raise the HTTP error that the table has for an exception."""
     status = next(STATUS[kind] for kind in type(ex).__mro__ if kind in STATUS)
     headers = {}
     if status == falcon.HTTP_503:
@@ -62,13 +109,13 @@ async def handle_unexpected(
     ex: Exception,
     params: dict[str, Any],
 ) -> None:
-    """Log what nobody foresaw with its traceback, and show nothing of it."""
+    """Log an unexpected exception with its traceback, and show nothing of it."""
     request_id = req.scope.get('request_id')
     log.error(
         'unhandled error in %s %s, id %s', req.method, req.path, request_id, exc_info=ex
     )
     raise falcon.HTTPInternalServerError(
-        description='The service failed; the fault is in its log.'
+        description='Unexpected error; the log of the service has the details.'
     )
 
 
@@ -76,23 +123,11 @@ def serialize_problem(
     req: falcon.Request, resp: falcon.Response, ex: falcon.HTTPError
 ) -> None:
     """Write an error as problem details, whatever `Accept` says (RFC 9457)."""
-    resp.text = resp.stream = None
-    resp.data = problem(ex.status_code, ex.description)
-    resp.content_type = PROBLEM_JSON
-    resp.cache_control = ['no-store']
-
-
-def problem(status: int, detail: str | None) -> bytes:
-    """Make the body of an error."""
-    title = falcon.code_to_http_status(status).partition(' ')[2]
-    fields = {'type': 'about:blank', 'title': title, 'status': status}
-    if detail:
-        fields['detail'] = detail
-    return json.dumps(fields).encode()
+    problem_response(ex.status_code, ex.description).send_as(resp)
 
 
 def add_error_handlers(app: falcon.asgi.App[Any, Any]) -> None:
-    """Make every error of `app` a problem of one shape."""
+    """Answer every error of `app` with problem details."""
     app.set_error_serializer(serialize_problem)
     app.add_error_handler(AsgilookError, handle_error)
     app.add_error_handler(MemoryError, handle_error)

@@ -8,15 +8,13 @@ the body from a cache. That is a third of the work of a request, or less.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any
 
 from ..errors import StorageUnavailable
 from ..models import Image
+from .asgi_types import Headers, Scope, Send
 from .conditional import Representation
 from .urls import is_canonical
 
-Scope = dict[str, Any]
-Head = list[tuple[bytes, bytes]]
 Found = tuple[bytes | None, str | None]
 
 # URLs that are remembered; about two kilobytes each.
@@ -45,7 +43,7 @@ class Known:
         self.representation = representation
         self.route = route
         self.etag = f'"{representation.etag}"'.encode()
-        self.heads: dict[str, Head] = {}
+        self.heads: dict[str, Headers] = {}
         self.not_modified = [
             (name.encode(), value.encode()) for name, value in representation.headers
         ]
@@ -61,6 +59,7 @@ class Shortcut:
 
     def __init__(
         self,
+        *,
         find: Callable[[Representation], Awaitable[Found]],
         is_current: Callable[[Image], Awaitable[bool]],
     ) -> None:
@@ -68,7 +67,7 @@ class Shortcut:
         self._is_current = is_current
         self._known: dict[str, Known] = {}
 
-    def learn(self, scope: Scope, status: int, head: Head) -> None:
+    def learn(self, scope: Scope, status: int, head: Headers) -> None:
         """Keep the head of a hit that Falcon has answered."""
         representation = scope.get('hit')
         if representation is None or representation.image is None:
@@ -82,9 +81,7 @@ class Shortcut:
             known = self._known[scope['path']] = Known(representation, scope['route'])
         known.heads[scope['cache']] = head
 
-    async def answer(
-        self, scope: Scope, send: Callable[[Any], Awaitable[None]]
-    ) -> bool:
+    async def answer(self, scope: Scope, send: Send) -> bool:
         """Answer a request; False where Falcon has to."""
         known = self._known.get(scope['path'])
         if known is None or not _is_plain(scope):
@@ -106,9 +103,7 @@ class Shortcut:
         await _send(send, 304, known.not_modified, b'')
         return True
 
-    async def _answer_body(
-        self, scope: Scope, send: Callable[[Any], Awaitable[None]], known: Known
-    ) -> bool:
+    async def _answer_body(self, scope: Scope, send: Send, known: Known) -> bool:
         body, tier = scope['found'] = await self._find(known.representation)
         if body is None or tier not in known.heads:
             return False
@@ -126,8 +121,6 @@ def _is_plain(scope: Scope) -> bool:
     )
 
 
-async def _send(
-    send: Callable[[Any], Awaitable[None]], status: int, head: Head, body: bytes
-) -> None:
+async def _send(send: Send, status: int, head: Headers, body: bytes) -> None:
     await send({'type': 'http.response.start', 'status': status, 'headers': head})
     await send({'type': 'http.response.body', 'body': body})

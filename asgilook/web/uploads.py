@@ -1,10 +1,10 @@
-"""Bodies that come in: counted while they stream into a file, never kept in memory."""
+"""Request bodies: counted while they stream into a file, never held in memory."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterable, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterable
 from typing import Any, Protocol
 
 import falcon
@@ -12,25 +12,24 @@ import falcon.asgi
 from falcon.media import MultipartFormHandler
 
 from ..errors import BodyTimeout, Busy, InvalidRequest, UploadTooLarge
+from .asgi_types import Event, Receive
 
-Event = Mapping[str, Any]
-Receive = Callable[[], Awaitable[Event]]
+# Lowest average rate of a body in bytes a second, once `body_timeout` has passed:
+# sending a byte now and then must not keep a request alive.
+MIN_RATE = 1024
 
-# A body must come in at this rate at least, in bytes a second, once `body_timeout`
-# has passed: a byte now and then doesn't keep a request alive.
-LEAST_RATE = 1024
-
-# What a multipart form may have around its file: boundaries, headers, small fields.
+# Bytes that a multipart form may have around its file: boundaries, headers, fields.
 FORM_OVERHEAD = 64 * 1024
 
-# Asked by hand: Falcon resolves a handler by the exact case of the media type.
+# NOTE(case): called directly, since Falcon looks up a handler by the exact case of the
+# media type.
 _FORMS = MultipartFormHandler()
 
 _BLOCK_SIZE = 256 * 1024
 
 
 class AsyncFile(Protocol):
-    """The part of an aiofiles file that an upload needs."""
+    """The part of an aiofiles file that an upload uses."""
 
     async def write(self, data: bytes, /) -> Any:
         """Write all of `data`."""
@@ -39,8 +38,8 @@ class AsyncFile(Protocol):
 async def receive_upload(req: falcon.asgi.Request, file: AsyncFile, limit: int) -> None:
     """Write the image in the body, raw or as the one file of a form, to `file`.
 
-    Raises `UploadTooLarge` past `limit` bytes, and `InvalidRequest` for an empty or
-    incomplete body or a form that has not exactly one file.
+    Raises `UploadTooLarge` for more than `limit` bytes, and `InvalidRequest` for an
+    empty or incomplete body, or a form without exactly one file.
     """
     if (req.content_type or '').lower().startswith('multipart/form-data'):
         received = await _receive_form(req, file, limit)
@@ -49,9 +48,9 @@ async def receive_upload(req: falcon.asgi.Request, file: AsyncFile, limit: int) 
             raise too_large(limit)
         received = await _receive(req.stream, file, limit)
         if received != (req.content_length or received):
-            raise InvalidRequest('The body is shorter than its Content-Length.')
+            raise InvalidRequest('The request body is shorter than its Content-Length.')
     if not received:
-        raise InvalidRequest('The body is empty: it must be an image.')
+        raise InvalidRequest('The request body is empty; send an image.')
 
 
 async def _receive_form(req: falcon.asgi.Request, file: AsyncFile, limit: int) -> int:
@@ -63,15 +62,18 @@ async def _receive_form(req: falcon.asgi.Request, file: AsyncFile, limit: int) -
         if part.filename is None:
             continue
         if received is not None:
-            raise InvalidRequest('The form has more than one file.')
+            raise InvalidRequest('The form has more than one file; send one.')
         received = await _receive(part.stream, file, limit)
     if received is None:
-        raise InvalidRequest('The form has no file.')
+        raise InvalidRequest('The form has no file; send an image in a file field.')
     return received
 
 
 async def _receive(chunks: AsyncIterable[bytes], file: AsyncFile, limit: int) -> int:
-    """Write what comes in large blocks, each of which costs a thread; count it."""
+    """Write the chunks to the file; return their length.
+
+    PERF: in large blocks, since each write runs in a thread.
+    """
     received = 0
     block = bytearray()
     async for chunk in chunks:
@@ -88,17 +90,17 @@ async def _receive(chunks: AsyncIterable[bytes], file: AsyncFile, limit: int) ->
 
 
 def too_large(limit: int) -> UploadTooLarge:
-    """Make the error for an upload of more than `limit` bytes."""
-    return UploadTooLarge(f'An upload may have {limit} bytes at most.')
+    """Return the error for an upload of more than `limit` bytes."""
+    return UploadTooLarge(f'The upload is larger than the limit of {limit} bytes.')
 
 
 class GuardedBody:
-    """An ASGI `receive` that raises for a body that is slow, broken off, or endless.
+    """An ASGI `receive` that raises for a body that is slow, incomplete or endless.
 
-    Falcon asks for the first event before any middleware, where an exception would
-    have no handler, and where the server would answer `Expect: 100-continue`: so the
-    first event is an empty one of ours. And Falcon's own stream takes a client that
-    hangs up for the end of the body.
+    Falcon receives the first event before any middleware runs, where no handler would
+    see an exception, and where the server would answer `Expect: 100-continue`. So the
+    first event is an empty one that is made here. Falcon's own stream takes a
+    disconnect for the end of the body.
     """
 
     def __init__(self, receive: Receive, limit: int, timeout: float) -> None:
@@ -110,7 +112,10 @@ class GuardedBody:
         self._ended = False
 
     async def receive(self) -> Event:
-        """Return the next event; raise `BodyTimeout`, `UploadTooLarge`, ..."""
+        """Return the next event.
+
+        Raises `BodyTimeout`, `UploadTooLarge`, or `InvalidRequest` for a disconnect.
+        """
         if self._started is None:
             self._started = time.monotonic()
             return {'type': 'http.request', 'body': b'', 'more_body': True}
@@ -120,12 +125,12 @@ class GuardedBody:
             async with asyncio.timeout(self._seconds_left(self._started)):
                 event = await self._receive()
         except TimeoutError:
-            raise BodyTimeout('The body came too slowly.') from None
+            raise BodyTimeout('The request body did not arrive in time.') from None
         except asyncio.CancelledError:
             # Only a server that stops cancels a request, when its patience is over.
             raise Busy('The service is stopping.') from None
         if event['type'] == 'http.disconnect':
-            raise InvalidRequest('The client hung up before the end of its body.')
+            raise InvalidRequest('The client disconnected before the end of its body.')
         self._received += len(event.get('body', b''))
         if self._received > self._limit + FORM_OVERHEAD:
             raise too_large(self._limit)
@@ -133,5 +138,5 @@ class GuardedBody:
         return event
 
     def _seconds_left(self, started: float) -> float:
-        allowed = self._timeout + self._received / LEAST_RATE
+        allowed = self._timeout + self._received / MIN_RATE
         return min(self._timeout, started + allowed - time.monotonic())

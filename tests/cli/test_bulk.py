@@ -8,8 +8,7 @@ from contextlib import closing
 
 import pytest
 
-from asgilook.cli.bulk import Bulk
-from asgilook.cli.progress import Progress
+from asgilook.cli.bulk import MAX_LINES, MIN_STEP, Bulk, Progress
 from asgilook.errors import AsgilookError, StorageFull, StorageUnavailable
 
 from ..conftest import until
@@ -17,97 +16,142 @@ from ..conftest import until
 Captured = pytest.CaptureFixture[str]
 
 
-def make(at_a_time: int = 2) -> tuple[Bulk, io.StringIO]:
-    """Return one, and what it says."""
-    said = io.StringIO()
-    with closing(Progress(None, said)) as progress:
-        return Bulk(at_a_time, progress), said
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def follow(file: io.StringIO, total: int) -> list[str]:
+    """Return the progress of `total` files, with another line after half of them."""
+    progress = Progress(total, file)
+    for number in range(total):
+        if number == total // 2:
+            progress.write('half of it')
+        progress.advance()
+    progress.close()
+    return file.getvalue().replace('\r', '\n').splitlines()
+
+
+def test_progress_lines_without_terminal() -> None:
+    total = 2 * MIN_STEP + 1
+    lines = follow(io.StringIO(), total)
+    assert lines == [
+        f'{MIN_STEP} of {total} files',
+        'half of it',
+        f'{2 * MIN_STEP} of {total} files',
+    ]
+
+
+def test_progress_lines_are_few() -> None:
+    lines = follow(io.StringIO(), 10 * MIN_STEP * MAX_LINES)
+    assert len(lines) == MAX_LINES + 1
+
+
+def test_progress_without_files() -> None:
+    assert follow(io.StringIO(), 0) == []
+
+
+def test_progress_bar_on_terminal() -> None:
+    lines = follow(Terminal(), 20)
+    assert 'half of it' in lines
+    assert '20/20' in lines[-1]
+    assert '100%' in lines[-1]
+    assert not [line for line in lines if ' of 20 files' in line]
+
+
+def make(concurrency: int = 2) -> tuple[Bulk, io.StringIO]:
+    """Return a `Bulk`, and its output."""
+    output = io.StringIO()
+    with closing(Progress(None, output)) as progress:
+        return Bulk(concurrency, progress), output
 
 
 def run(
-    bulk: Bulk, things: list[int], failure: AsgilookError | None = None
+    bulk: Bulk, items: list[int], failure: AsgilookError | None = None
 ) -> list[int]:
-    """Let it take numbers; at number 3 it fails. Return those that it began."""
-    begun = []
+    """Process numbers, with a failure at number 3; return those that were started."""
+    started = []
 
-    async def take(thing: int) -> None:
-        begun.append(thing)
+    async def process(item: int) -> None:
+        started.append(item)
         await asyncio.sleep(0)
-        if thing == 3 and failure:
+        if item == 3 and failure:
             raise failure
 
-    asyncio.run(bulk.each(iter(things), take))
-    return begun
+    asyncio.run(bulk.process_all(iter(items), process))
+    return started
 
 
-def test_all_are_taken(capsys: Captured) -> None:
-    bulk, said = make()
+def test_all_are_processed(capsys: Captured) -> None:
+    bulk, output = make()
     assert run(bulk, list(range(10))) == list(range(10))
-    assert bulk.report('taken 10') == 0
-    assert capsys.readouterr().out == 'taken 10, refused 0\n'
-    assert said.getvalue() == ''
+    assert bulk.report('done 10') == 0
+    assert capsys.readouterr().out == 'done 10, rejected 0\n'
+    assert output.getvalue() == ''
 
 
-@pytest.mark.parametrize('at_a_time', [1, 3])
-def test_some_at_a_time(at_a_time: int) -> None:
-    bulk, _ = make(at_a_time)
+@pytest.mark.parametrize('concurrency', [1, 3])
+def test_concurrency(concurrency: int) -> None:
+    bulk, _ = make(concurrency)
     busy: set[int] = set()
-    most: list[int] = []
+    counts: list[int] = []
 
-    async def take(thing: int) -> None:
-        busy.add(thing)
-        most.append(len(busy))
+    async def process(item: int) -> None:
+        busy.add(item)
+        counts.append(len(busy))
         await asyncio.sleep(0)
-        busy.remove(thing)
+        busy.remove(item)
 
-    asyncio.run(bulk.each(iter(range(10)), take))
-    assert max(most) == at_a_time
+    asyncio.run(bulk.process_all(iter(range(10)), process))
+    assert max(counts) == concurrency
 
 
 @pytest.mark.parametrize(
     ('failure', 'line'),
     [
-        (StorageFull('No room.'), 'asgilook: No room.\n'),
+        (StorageFull('Full.'), 'asgilook: Full.\n'),
         (StorageUnavailable('Not now.'), 'asgilook: Not now. (a wire)\n'),
     ],
 )
-def test_failure_ends_it(failure: AsgilookError, line: str, capsys: Captured) -> None:
+def test_failure_ends_the_run(
+    failure: AsgilookError, line: str, capsys: Captured
+) -> None:
     if isinstance(failure, StorageUnavailable):
         failure.__cause__ = OSError('a wire')
     bulk, _ = make(1)
     assert run(bulk, list(range(10)), failure) == [0, 1, 2, 3]
     assert bulk.failure is failure
-    assert bulk.report('taken 3') == 1
+    assert bulk.report('done 3') == 1
     assert capsys.readouterr().err == line
 
 
-def test_signal_ends_it(capsys: Captured) -> None:
-    bulk, said = make()
-    begun = []
+def test_signal_ends_the_run(capsys: Captured) -> None:
+    bulk, output = make()
+    started = []
 
-    async def take(thing: int) -> None:
-        begun.append(thing)
-        if len(begun) == 1:
+    async def process(item: int) -> None:
+        started.append(item)
+        if len(started) == 1:
             os.kill(os.getpid(), signal.SIGTERM)
             await until(lambda: bulk.ended)
             os.kill(os.getpid(), signal.SIGINT)
         await asyncio.sleep(0)
 
     async def main() -> None:
-        bulk.obey()
-        await bulk.each(iter(range(10**9)), take)
+        bulk.handle_signals()
+        await bulk.process_all(iter(range(10**9)), process)
 
     asyncio.run(main())
     assert bulk.signal == signal.SIGTERM
-    assert said.getvalue() == 'stopping once the files under way are done\n'
-    assert bulk.report('taken some') == 128 + signal.SIGTERM
-    assert capsys.readouterr().err == 'asgilook: stopped; run it again to go on\n'
+    assert output.getvalue() == 'stopping after the files in progress\n'
+    assert bulk.report('done some') == 128 + signal.SIGTERM
+    assert capsys.readouterr().err == 'asgilook: interrupted; run it again to resume\n'
 
 
-def test_what_is_refused_is_told(capsys: Captured) -> None:
-    bulk, said = make()
-    bulk.refuse('a name', 'a reason')
-    bulk.refuse('a\nname', 'a reason')
-    assert said.getvalue() == "a name: a reason\n'a\\nname': a reason\n"
-    assert bulk.report('taken 0') == 1
-    assert capsys.readouterr().out == 'taken 0, refused 2\n'
+def test_rejections_are_printed(capsys: Captured) -> None:
+    bulk, output = make()
+    bulk.reject('a name', 'a reason')
+    bulk.reject('a\nname', 'a reason')
+    assert output.getvalue() == "a name: a reason\n'a\\nname': a reason\n"
+    assert bulk.report('done 0') == 1
+    assert capsys.readouterr().out == 'done 0, rejected 2\n'

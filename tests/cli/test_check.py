@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from asgilook.cli import check as check_module
-from asgilook.cli.check import Check, check
+from asgilook.cli.check import Comparison, check
 from asgilook.cli.main import main
-from asgilook.cli.places import Place, opened
+from asgilook.cli.places import Place, open_place
 from asgilook.config import Config, ConfigError
 from asgilook.models import Image
 
@@ -37,7 +37,7 @@ def place(request: pytest.FixtureRequest, config: Config, tmp_path: Path) -> Con
 
 def run(config: Config, scenario: Callable[[Place], Any]) -> Any:
     async def main() -> Any:
-        async with opened(config) as place:
+        async with open_place(config) as place:
             return await scenario(place)
 
     return apart(asyncio.run, main())
@@ -80,7 +80,7 @@ def test_nothing_wrong(place: Config, capsys: Captured) -> None:
     fill(place, ORPHAN, MISSING, CUT)
     assert ask(place) == 0
     assert capsys.readouterr().out == (
-        '1 images, 0 without their file, 0 files that are not listed, '
+        '1 images, 0 with a missing or wrong file, 0 files not listed, '
         '0 of them removed\n'
     )
 
@@ -91,10 +91,10 @@ def test_what_is_wrong_is_named(place: Config, capsys: Captured) -> None:
     lines = capsys.readouterr().out.splitlines()
     assert sorted(lines[:-1]) == [
         f'{ORPHAN} is not listed, 7 bytes',
-        f'{MISSING} is listed, but has no file',
-        f'{CUT} has 7 bytes, not 8 as listed',
+        f'{MISSING} is listed, but its file is missing',
+        f'{CUT} has 7 bytes, but is listed with 8',
     ]
-    assert lines[-1].startswith('3 images, 2 without their file, 1 files')
+    assert lines[-1].startswith('3 images, 2 with a missing or wrong file, 1 files')
     assert stored(place) == {LISTED, ORPHAN, CUT}
 
 
@@ -127,7 +127,7 @@ def test_file_of_an_old_image_is_young(config: Config, tmp_path: Path) -> None:
     assert stored(config) == {ORPHAN}
 
 
-class Racing(Check):
+class Racing(Comparison):
     """Lists an orphan, and removes a listed image, once the files are known."""
 
     def _collect(self, files: Any) -> None:
@@ -150,9 +150,11 @@ def test_uploads_and_deletions_meanwhile(
     place: Config, capsys: Captured, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fill(place, MISSING, CUT)
-    monkeypatch.setattr(check_module, 'Check', Racing)
+    monkeypatch.setattr(check_module, 'Comparison', Racing)
     assert ask(place, remove=True) == 0
-    assert capsys.readouterr().out.startswith('2 images, 0 without their file, 0 files')
+    assert capsys.readouterr().out.startswith(
+        '2 images, 0 with a missing or wrong file, 0 files'
+    )
     assert stored(place) == {ORPHAN, CUT}
 
 
@@ -168,7 +170,7 @@ def test_folder_without_a_database(config: Config, photo: bytes) -> None:
     Path(config.storage_path, LISTED).write_bytes(photo)
     Path(config.storage_path, CUT).write_bytes(b'content')
     assert ask(config) == 1
-    with pytest.raises(ConfigError, match='without a database'):
+    with pytest.raises(ConfigError, match='needs a database'):
         ask(config, remove=True)
     assert files(config) == {LISTED, CUT}
 

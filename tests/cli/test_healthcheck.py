@@ -10,14 +10,17 @@ from pathlib import Path
 import pytest
 
 from asgilook.cli import healthcheck
+from asgilook.cli.healthcheck import check_health
 from asgilook.cli.main import main
 
 from ..servers import HOST, Server, run
 
+Captured = pytest.CaptureFixture[str]
+
 
 @contextmanager
 def answering(answer: bytes) -> Iterator[str]:
-    """Listen for one request, and send these bytes; return the URL."""
+    """Listen for one request and respond with these bytes; yield the URL."""
     with socket.create_server((HOST, 0)) as server:
 
         def talk() -> None:
@@ -32,31 +35,40 @@ def answering(answer: bytes) -> Iterator[str]:
         thread.join()
 
 
-def test_healthcheck_of_a_service(tmp_path: Path) -> None:
+def test_service(tmp_path: Path) -> None:
     with Server(tmp_path, redis_host='none') as server:
         url = f'http://{HOST}:{server.port}'
         for base in (url, f'{url}/'):
-            assert healthcheck.ask(base) == (True, 'ready (storage up, redis none)')
+            assert check_health(base) == (
+                True,
+                'ready (storage up, redis none)',
+            )
         command = run('-m', 'asgilook', 'healthcheck', '--url', url)
         assert command.stdout == 'ready (storage up, redis none)\n'
         assert (command.returncode, command.stderr) == (0, '')
-        assert healthcheck.ask(f'{url}/elsewhere') == (False, 'HTTP status 404')
+        assert check_health(f'{url}/elsewhere') == (
+            False,
+            'HTTP status 404',
+        )
         shutil.rmtree(server.storage)
-        assert healthcheck.ask(url) == (False, 'unready (storage down, redis none)')
+        assert check_health(url) == (
+            False,
+            'unready (storage down, redis none)',
+        )
 
 
-def test_healthcheck_of_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_service(capsys: Captured) -> None:
     assert main(['healthcheck', '--url', f'http://{HOST}:1']) == 1
     captured = capsys.readouterr()
     assert captured.out == 'no answer: [Errno 111] Connection refused\n'
     assert captured.err == ''
 
 
-def test_healthcheck_without_an_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(healthcheck, 'SECONDS', 0.01)
+def test_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(healthcheck, 'TIMEOUT', 0.01)
     with closing(socket.create_server((HOST, 0))) as server:
         url = f'http://{HOST}:{server.getsockname()[1]}'
-        assert healthcheck.ask(url) == (False, 'no answer: timed out')
+        assert check_health(url) == (False, 'no answer: timed out')
 
 
 @pytest.mark.parametrize(
@@ -68,9 +80,9 @@ def test_healthcheck_without_an_answer(monkeypatch: pytest.MonkeyPatch) -> None:
         (b'HTTP/1.1 503 No\r\n\r\n\xff', (False, 'HTTP status 503')),
     ],
 )
-def test_healthcheck_of_something_else(answer: bytes, state: tuple[bool, str]) -> None:
+def test_other_service(answer: bytes, state: tuple[bool, str]) -> None:
     with answering(answer) as url:
-        ready, line = healthcheck.ask(url)
+        ready, line = check_health(url)
     assert ready is state[0]
     assert line.strip() == state[1].strip()
 
@@ -78,7 +90,7 @@ def test_healthcheck_of_something_else(answer: bytes, state: tuple[bool, str]) -
 @pytest.mark.parametrize(
     'url', ['', 'here', 'ftp://here', 'http://', 'http://a:b', 'http://a b', 'http://[']
 )
-def test_healthcheck_of_no_url(url: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_invalid_url(url: str, capsys: Captured) -> None:
     assert main(['healthcheck', '--url', url]) == 2
     captured = capsys.readouterr()
     assert captured.err.startswith(f'asgilook: --url {url!r}: ')

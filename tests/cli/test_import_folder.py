@@ -13,10 +13,17 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from asgilook.cli import tree
-from asgilook.cli.import_folder import Importer, content_id, import_folder
-from asgilook.cli.progress import Progress
+from asgilook.cli import import_folder as import_module
+from asgilook.cli.bulk import Progress
+from asgilook.cli.import_folder import (
+    Importer,
+    content_id,
+    import_folder,
+    read,
+    walk,
+)
 from asgilook.config import Config, ConfigError
+from asgilook.errors import InvalidRequest, UploadTooLarge
 from asgilook.imaging import transform
 from asgilook.store import Store
 
@@ -28,7 +35,7 @@ Captured = pytest.CaptureFixture[str]
 
 NO_IMAGE = 'The file is not a JPEG, PNG, GIF, WebP, AVIF, BMP or TIFF image.'
 
-SUMMARY = re.compile(r'imported (\d+), already there (\d+), refused (\d+)\n')
+SUMMARY = re.compile(r'imported (\d+), already present (\d+), rejected (\d+)\n')
 
 
 @pytest.fixture
@@ -44,13 +51,13 @@ def folder(tmp_path: Path) -> Path:
 
 def ids(folder: Path) -> set[str]:
     """Return the ids that the files of a folder have once they are images."""
-    return {content_id(Path(path).read_bytes()) for path in tree.walk(str(folder))}
+    return {content_id(Path(path).read_bytes()) for path in walk(str(folder))}
 
 
 async def take(importer: Importer, store: Store, folder: Path) -> None:
     """Import a folder as the command does, but in any thread."""
     await store.start()
-    await importer.run(tree.walk(str(folder)))
+    await importer.run(walk(str(folder)))
     await store.stop()
 
 
@@ -70,7 +77,7 @@ def test_content_id() -> None:
 
 def test_import(config: Config, folder: Path, capsys: Captured) -> None:
     assert import_folder(config, str(folder)) == 0
-    assert capsys.readouterr() == ('imported 3, already there 0, refused 0\n', '')
+    assert capsys.readouterr() == ('imported 3, already present 0, rejected 0\n', '')
     assert files(config) == ids(folder)
     for path in Path(config.storage_path).iterdir():
         assert samples.decode(path.read_bytes()).format == 'JPEG'
@@ -81,21 +88,21 @@ def test_import_again(config: Config, folder: Path, capsys: Captured) -> None:
     before = {path: path.stat() for path in Path(config.storage_path).iterdir()}
     capsys.readouterr()
     assert import_folder(config, str(folder)) == 0
-    assert capsys.readouterr().out == 'imported 0, already there 3, refused 0\n'
+    assert capsys.readouterr().out == 'imported 0, already present 3, rejected 0\n'
     after = {path: path.stat() for path in Path(config.storage_path).iterdir()}
     assert [status.st_ino for status in before.values()] == [
         after[path].st_ino for path in before
     ]
 
 
-def test_import_brings_back_what_was_deleted(
+def test_import_restores_deleted_images(
     config: Config, folder: Path, capsys: Captured
 ) -> None:
     import_folder(config, str(folder))
     Path(config.storage_path, min(ids(folder))).unlink()
     capsys.readouterr()
     assert import_folder(config, str(folder)) == 0
-    assert capsys.readouterr().out == 'imported 1, already there 2, refused 0\n'
+    assert capsys.readouterr().out == 'imported 1, already present 2, rejected 0\n'
     assert files(config) == ids(folder)
 
 
@@ -107,9 +114,11 @@ def test_import_of_what_is_stored_but_not_listed(
     Path(config.storage_path).mkdir()
     Path(config.storage_path, orphan).write_bytes(b'of a run that was killed')
     assert import_folder(config, str(folder)) == 1
-    told = capsys.readouterr()
-    assert told.out == 'imported 2, already there 0, refused 1\n'
-    assert told.err.startswith(f'{folder}/a.jpg: Another image has this id.')
+    output = capsys.readouterr()
+    assert output.out == 'imported 2, already present 0, rejected 1\n'
+    assert output.err.startswith(
+        f'{folder}/a.jpg: An image with this id already exists.'
+    )
 
 
 def test_import_of_equal_files(
@@ -119,17 +128,17 @@ def test_import_of_equal_files(
     for number in range(8):
         (folder / f'a{number}').write_bytes(photo)
     assert import_folder(config, str(folder)) == 0
-    assert capsys.readouterr().out == 'imported 4, already there 7, refused 0\n'
+    assert capsys.readouterr().out == 'imported 4, already present 7, rejected 0\n'
     assert files(config) == ids(folder)
 
 
 def test_import_of_nothing(config: Config, tmp_path: Path, capsys: Captured) -> None:
     (tmp_path / 'empty').mkdir()
     assert import_folder(config, str(tmp_path / 'empty')) == 0
-    assert capsys.readouterr() == ('imported 0, already there 0, refused 0\n', '')
+    assert capsys.readouterr() == ('imported 0, already present 0, rejected 0\n', '')
 
 
-def test_import_tells_what_is_refused(
+def test_import_prints_rejections(
     config: Config, folder: Path, capsys: Captured, photo: bytes
 ) -> None:
     good = ids(folder)
@@ -144,13 +153,13 @@ def test_import_tells_what_is_refused(
     (folder / 'text').write_text('no picture')
     importer = Importer(config, store := Store(config), Progress(0, sys.stderr))
     apart(asyncio.run, take(importer, store, folder))
-    assert (importer.imported, importer.present, importer.refused) == (3, 0, 7)
+    assert (importer.imported, importer.present, importer.rejected) == (3, 0, 7)
     assert capsys.readouterr().err.splitlines() == [
-        f'{odd!r}: The file is empty: it must be an image.',
-        f'{folder}/bytes: An upload may have 100000 bytes at most.',
+        f'{odd!r}: The file is empty; expected an image.',
+        f'{folder}/bytes: The upload is larger than the limit of 100000 bytes.',
         f"{folder}/cut: The image is damaged: it can't be decoded.",
         f'{folder}/gone: No such file or directory',
-        f'{folder}/pipe: It is not a regular file.',
+        f'{folder}/pipe: Not a regular file.',
         f'{folder}/pixels: The image has too many pixels.',
         f'{folder}/text: {NO_IMAGE}',
     ]
@@ -166,15 +175,15 @@ def test_import_without_memory(
     monkeypatch.setattr(transform, 'to_jpeg', to_jpeg)
     assert import_folder(config, str(folder)) == 1
     out, err = capsys.readouterr()
-    assert out == 'imported 0, already there 0, refused 3\n'
+    assert out == 'imported 0, already present 0, rejected 3\n'
     assert f'{folder}/more/c: Out of memory.\n' in err
     assert files(config) == set()
 
 
 def test_import_of_an_unreadable_folder(config: Config, capsys: Captured) -> None:
     importer = Importer(config, Store(config), Progress(0, sys.stderr))
-    importer.refuse_folder(PermissionError(errno.EACCES, 'Permission denied', '/x/y'))
-    assert importer.refused == 1
+    importer.reject_folder(PermissionError(errno.EACCES, 'Permission denied', '/x/y'))
+    assert importer.rejected == 1
     assert capsys.readouterr().err == '/x/y: Permission denied\n'
 
 
@@ -184,10 +193,8 @@ def test_import_into_a_full_storage(
     config.threads = 1
     assert import_folder(config, str(folder)) == 1
     out, err = capsys.readouterr()
-    assert out == 'imported 1, already there 0, refused 0\n'
-    assert err == (
-        'asgilook: No room is left for another image. ([Errno 27] File too large)\n'
-    )
+    assert out == 'imported 1, already present 0, rejected 0\n'
+    assert err == ('asgilook: The storage is full. ([Errno 27] File too large)\n')
     assert files(config) == {content_id((folder / 'a.jpg').read_bytes())}
 
 
@@ -201,24 +208,23 @@ def test_import_stops_at_a_signal(
 ) -> None:
     config.threads = 1
     many(tmp_path / 'pictures', 9)
-    walk = tree.walk
 
     def interrupted(
-        folder: str, unreadable: Callable[[OSError], None] | None = None
+        folder: str, on_error: Callable[[OSError], None] | None = None
     ) -> Iterator[str]:
         for position, path in enumerate(walk(folder)):
-            if position == 1 and unreadable is not None:
+            if position == 1 and on_error is not None:
                 os.kill(os.getpid(), number)
                 os.kill(os.getpid(), number)
             yield path
 
-    monkeypatch.setattr(tree, 'walk', interrupted)
+    monkeypatch.setattr(import_module, 'walk', interrupted)
     assert import_folder(config, str(tmp_path / 'pictures')) == 128 + number
     out, err = capsys.readouterr()
-    assert out == 'imported 2, already there 0, refused 0\n'
+    assert out == 'imported 2, already present 0, rejected 0\n'
     assert err == (
-        'stopping once the files under way are done\n'
-        'asgilook: stopped; run it again to go on\n'
+        'stopping after the files in progress\n'
+        'asgilook: interrupted; run it again to resume\n'
     )
     assert len(files(config)) == 2
 
@@ -248,12 +254,12 @@ def test_import_of_no_folder(
 
 def test_import_without_a_storage(config: Config, folder: Path) -> None:
     Path(config.storage_path).touch()
-    with pytest.raises(ConfigError, match='the storage folder'):
+    with pytest.raises(ConfigError, match='storage folder'):
         import_folder(config, str(folder))
 
 
 def test_import_command(tmp_path: Path) -> None:
-    """Interrupted twice, gone on with, while a service shows what is there."""
+    """Interrupt an import twice, and resume it, while a service lists the images."""
     folder = tmp_path / 'pictures'
     many(folder, 300)
     for number in range(5):
@@ -271,8 +277,8 @@ def test_import_command(tmp_path: Path) -> None:
         assert counts[0][0] == counts[1][1] < 300
         done = run(*command[1:], storage_path=server.storage)
         assert done.returncode == 1
-        imported, present, refused = check(done.stdout, server)
-        assert (imported + present, refused) == (300, 5)
+        imported, present, rejected = check(done.stdout, server)
+        assert (imported + present, rejected) == (300, 5)
         assert done.stderr.count(': The file is no') == 4
         assert {image['id'] for image in server.images()} == {
             content_id(path.read_bytes()) for path in folder.glob('*.png')
@@ -284,11 +290,87 @@ def has(server: Server, count: int) -> bool:
 
 
 def check(log: str, server: Server) -> tuple[int, ...]:
-    """Check that what a run says is what the service shows; return its numbers."""
+    """Compare the summary with the list of the service; return its numbers."""
     assert not any(fault in log for fault in FAULTS), log
     numbers = SUMMARY.search(log)
     assert numbers is not None, log
-    imported, present, refused = map(int, numbers.groups())
+    imported, present, rejected = map(int, numbers.groups())
     assert imported > 0
     assert len(server.images()) == len(server.files) == imported + present
-    return imported, present, refused
+    return imported, present, rejected
+
+
+# Files of a folder
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """Return a folder of files, to which the tests add more."""
+    (tmp_path / 'b').mkdir()
+    for name in ('b/2', 'b/1', 'a', 'c'):
+        (tmp_path / name).write_bytes(name.encode())
+    return tmp_path
+
+
+def relative(tree: Path) -> list[str]:
+    return [os.path.relpath(path, tree) for path in walk(str(tree))]
+
+
+def test_walk_is_in_order(tree: Path) -> None:
+    assert relative(tree) == ['a', 'c', 'b/1', 'b/2']
+
+
+def test_walk_skips_hidden_files(tree: Path) -> None:
+    (tree / '.git').mkdir()
+    (tree / '.git' / 'a').touch()
+    (tree / 'b' / '.3').touch()
+    assert relative(tree) == ['a', 'c', 'b/1', 'b/2']
+
+
+def test_walk_follows_links_to_files_only(tree: Path) -> None:
+    (tree / 'folder').symlink_to(tree)
+    (tree / 'file').symlink_to(tree / 'a')
+    assert relative(tree) == ['a', 'c', 'file', 'b/1', 'b/2']
+
+
+def test_walk_reports_unreadable_folders(tmp_path: Path) -> None:
+    errors: list[OSError] = []
+    assert list(walk(str(tmp_path / 'none'), errors.append)) == []
+    assert [(ex.filename, ex.strerror) for ex in errors] == [
+        (str(tmp_path / 'none'), 'No such file or directory')
+    ]
+
+
+def test_read_up_to_the_limit(tree: Path) -> None:
+    path = str(tree / 'b' / '1')
+    assert read(path, 3) == b'b/1'
+    with pytest.raises(UploadTooLarge, match='limit of 2 bytes'):
+        read(path, 2)
+
+
+def test_read_pipe_without_a_writer(tree: Path) -> None:
+    os.mkfifo(tree / 'pipe')
+    with pytest.raises(InvalidRequest, match='Not a regular file'):
+        read(str(tree / 'pipe'), 9)
+
+
+@pytest.mark.parametrize('path', ['/dev/zero', '/'])
+def test_read_of_no_regular_file(path: str) -> None:
+    with pytest.raises((InvalidRequest, IsADirectoryError)):
+        read(path, 9)
+
+
+def test_read_empty_file(tree: Path) -> None:
+    (tree / 'a').write_bytes(b'')
+    with pytest.raises(InvalidRequest, match='is empty'):
+        read(str(tree / 'a'), 9)
+
+
+def test_read_file_longer_than_its_size() -> None:
+    with pytest.raises(InvalidRequest, match='changed while'):
+        read('/proc/self/status', 9)
+
+
+def test_read_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        read(str(tmp_path / 'none'), 9)

@@ -16,10 +16,10 @@ from typing import Any
 import pytest
 
 from asgilook.cli import places
+from asgilook.cli.bulk import Progress
 from asgilook.cli.main import main
 from asgilook.cli.migrate import Migration, migrate
-from asgilook.cli.places import Place, opened
-from asgilook.cli.progress import Progress
+from asgilook.cli.places import Place, open_place
 from asgilook.config import Config, ConfigError
 from asgilook.errors import StorageUnavailable
 from asgilook.models import Image
@@ -29,7 +29,9 @@ from ..conftest import apart, place
 
 Captured = pytest.CaptureFixture[str]
 
-SUMMARY = re.compile(r'copied and compared (\d+), already there (\d+), refused (\d+)\n')
+SUMMARY = re.compile(
+    r'copied and verified (\d+), already present (\d+), rejected (\d+)\n'
+)
 COUNT = 5
 
 
@@ -72,7 +74,7 @@ def url(config: Config) -> str:
 
 def run(config: Config, scenario: Callable[[Place], Any]) -> Any:
     async def main() -> Any:
-        async with opened(config) as there:
+        async with open_place(config) as there:
             return await scenario(there)
 
     return apart(asyncio.run, main())
@@ -143,8 +145,8 @@ def test_copy_that_was_not_yet_listed(
         new.close()
 
     run(target, scenario)
-    code, (copied, present, refused) = move(source, target, capsys)
-    assert (code, copied + present, refused) == (0, COUNT, 0)
+    code, (copied, present, rejected) = move(source, target, capsys)
+    assert (code, copied + present, rejected) == (0, COUNT, 0)
     assert content(target) == content(source)
 
 
@@ -154,7 +156,7 @@ def test_many_pages(
     capsys: Captured,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(places, 'PAGE', 2)
+    monkeypatch.setattr(places, 'PAGE_SIZE', 2)
     assert move(source, folder, capsys) == (0, [COUNT, 0, 0])
     assert content(folder) == content(source)
 
@@ -180,9 +182,10 @@ def test_another_image_of_that_id_stays(
     code: int = apart(migrate_in_a_thread, folder, url(source), None)
     assert code == 1
     output = capsys.readouterr()
-    assert f'{image_id(2)}: another image has this id\n' in output.err
+    assert f'{image_id(2)}: another image with this id already exists\n' in output.err
     assert (
-        output.out == f'copied and compared {COUNT - 1}, already there 0, refused 1\n'
+        output.out
+        == f'copied and verified {COUNT - 1}, already present 0, rejected 1\n'
     )
     assert Path(folder.storage_path, image_id(2)).read_bytes() == photo
 
@@ -204,7 +207,7 @@ def test_another_object_of_that_id_stays(
     code: int = apart(migrate_in_a_thread, target, url(source), None)
     assert code == 1
     said = capsys.readouterr().err
-    assert f'{image_id(2)}: the file in the new storage is another one\n' in said
+    assert f'{image_id(2)}: the target has another file with this id\n' in said
     listed = [image.image_id for image, _ in content(target)]
     assert listed == [image_id(number) for number in range(1, COUNT + 1) if number != 2]
 
@@ -223,8 +226,8 @@ def test_listed_images_that_cannot_be_copied(
     code: int = apart(migrate_in_a_thread, folder, url(source), sqlite)
     assert code == 1
     said = capsys.readouterr().err.splitlines()
-    assert f'{image_id(1)}: its file is not of 7 bytes, as listed' in said
-    assert f'{image_id(2)}: it is listed, but its file is missing' in said
+    assert f'{image_id(1)}: the file does not have the listed size of 7 bytes' in said
+    assert f'{image_id(2)}: is listed, but its file is missing' in said
     assert os.listdir(folder.storage_path) == []
 
 
@@ -236,7 +239,7 @@ def test_database_that_is_down(
         one.database_url, other.database_url = down, None
         assert apart(migrate_in_a_thread, folder, url(source), source.database_url) == 1
         output = capsys.readouterr()
-        assert output.out == 'copied and compared 0, already there 0, refused 0\n'
+        assert output.out == 'copied and verified 0, already present 0, rejected 0\n'
         assert "asgilook: The database can't be reached now." in output.err
 
 
@@ -246,7 +249,7 @@ def test_storage_that_fails_in_between(
     """What is under way ends, nothing more is begun."""
 
     async def main() -> Migration:
-        async with opened(source) as origin, opened(folder) as goal:
+        async with open_place(source) as origin, open_place(folder) as goal:
             with closing(Progress(None, io.StringIO())) as progress:
                 migration = Migration(origin, goal, progress, in_place=False)
                 monkeypatch.setattr(migration, '_copy', full)
@@ -258,16 +261,16 @@ def test_storage_that_fails_in_between(
 
     migration = apart(asyncio.run, main())
     assert str(migration.failure) == 'not now'
-    assert migration.copied == migration.refused == 0
+    assert migration.copied == migration.rejected == 0
 
 
 def test_stop_in_between(
     source: Config, folder: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(places, 'PAGE', 1)
+    monkeypatch.setattr(places, 'PAGE_SIZE', 1)
 
     async def main() -> Migration:
-        async with opened(source) as origin, opened(folder) as goal:
+        async with open_place(source) as origin, open_place(folder) as goal:
             with closing(Progress(None, io.StringIO())) as progress:
                 migration = Migration(origin, goal, progress, in_place=False)
                 monkeypatch.setattr(
@@ -316,7 +319,7 @@ def test_command_is_interrupted(
     monkeypatch.setattr(Migration, 'run', interrupted)
     assert main(['import', '--from-storage', url(source)]) == 130
     assert capsys.readouterr().err.endswith(
-        'asgilook: stopped; run it again to go on\n'
+        'asgilook: interrupted; run it again to resume\n'
     )
     monkeypatch.setattr(Migration, 'run', original)
     assert main(['import', '--from-storage', url(source)]) == 0
@@ -328,10 +331,10 @@ def test_command_is_interrupted(
     [
         ([], 'either a FOLDER or --from-storage'),
         (['x', '--from-storage', 'file:///x'], 'either a FOLDER or --from-storage'),
-        (['x', '--from-database', 'sqlite:////x'], 'goes with --from-storage'),
+        (['x', '--from-database', 'sqlite:////x'], 'requires --from-storage'),
         (['--from-storage', 'ftp://x'], "--from-storage='ftp://x': must be"),
         (['--from-storage', 'file:///no/such'], '/no/such: No such file or directory'),
-        (['--from-storage', 's3://bucket'], '--from-storage'),
+        (['--from-storage', 's3://bucket'], 'add --from-database'),
         (
             ['--from-storage', 'file:///x', '--from-database', 'y:'],
             "--from-database='y:",
@@ -353,5 +356,5 @@ def test_wrong_arguments(
 
 
 def test_source_is_the_target(source: Config) -> None:
-    with pytest.raises(ConfigError, match='already'):
+    with pytest.raises(ConfigError, match='source and target are the same'):
         migrate(source, f'file://{source.storage_path}/../source', None)

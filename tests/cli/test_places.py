@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from asgilook.cli import places
-from asgilook.cli.places import Place, opened
+from asgilook.cli.places import Place, open_place
 from asgilook.config import Config, ConfigError
 from asgilook.errors import StorageUnavailable
 
@@ -18,7 +18,7 @@ def read(config: Config, deleted: int = 0) -> list[list[int]]:
 
     async def main() -> list[list[int]]:
         found = []
-        async with opened(config) as there:
+        async with open_place(config) as there:
             async for page in there.pages():
                 found.append([int(image.image_id[-12:], 16) for image in page])
                 for image in page[len(page) - deleted :]:
@@ -35,7 +35,7 @@ def read(config: Config, deleted: int = 0) -> list[list[int]]:
 def test_pages(
     config: Config, photo: bytes, monkeypatch: pytest.MonkeyPatch, count: int
 ) -> None:
-    monkeypatch.setattr(places, 'PAGE', 2)
+    monkeypatch.setattr(places, 'PAGE_SIZE', 2)
     for number in range(count):
         place(config, photo, number + 1)
     assert read(config) == [
@@ -47,7 +47,7 @@ def test_pages(
 def test_pages_while_images_are_deleted(
     config: Config, photo: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(places, 'PAGE', 2)
+    monkeypatch.setattr(places, 'PAGE_SIZE', 2)
     for number in range(1, 5):
         place(config, photo, number)
     assert read(config, deleted=1) == [[1, 2], [3, 4]]
@@ -56,14 +56,14 @@ def test_pages_while_images_are_deleted(
 def test_pages_while_all_images_are_deleted(
     config: Config, photo: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(places, 'PAGE', 2)
+    monkeypatch.setattr(places, 'PAGE_SIZE', 2)
     for number in range(1, 5):
         place(config, photo, number)
     with pytest.raises(StorageUnavailable, match='deleted'):
         read(config, deleted=2)
 
 
-def test_folder_that_cannot_be_opened(config: Config, tmp_path: Path) -> None:
+def test_folder_that_cannot_be_open_place(config: Config, tmp_path: Path) -> None:
     (tmp_path / 'file').touch()
     config.storage_path = str(tmp_path / 'file' / 'images')
     with pytest.raises(ConfigError, match='Not a directory'):

@@ -24,7 +24,7 @@ def column(image: Image.Image, x: int) -> float:
 
 
 def channels(image: Image.Image, x: int = 0) -> tuple[int, ...]:
-    """Return a pixel of the first row of a picture in colours."""
+    """Return a pixel of the first row of a color image."""
     value = image.getpixel((x, 0))
     assert isinstance(value, tuple)
     return value
@@ -47,7 +47,7 @@ def test_long_samples_are_scaled(mode: str, top: float) -> None:
 
 
 @pytest.mark.parametrize('mode', ['I;16', 'I'])
-def test_dark_picture_stays_dark(mode: str) -> None:
+def test_dark_image_stays_dark(mode: str) -> None:
     image = flat(samples.ramp(mode, 4096))
     assert abs(column(image, 255) - 16) <= 1
 
@@ -60,24 +60,24 @@ def test_negative_samples_are_stretched() -> None:
 
 
 @pytest.mark.parametrize('value', [0, 3, -3])
-def test_plain_picture_of_long_samples(value: int) -> None:
+def test_uniform_image_of_long_samples(value: int) -> None:
     assert flat(Image.new('F', (4, 4), value)).mode == 'L'
 
 
-def test_endless_values() -> None:
+def test_infinite_values() -> None:
     image = Image.new('F', (2, 1), float('inf'))
     image.putpixel((0, 0), 0)
     assert flat(image).getpixel((0, 0)) == 0
 
 
 @pytest.mark.parametrize('mode', ['1', 'L'])
-def test_grey_stays_one_channel(mode: str) -> None:
+def test_gray_stays_one_channel(mode: str) -> None:
     image = samples.ramp().convert(mode)
     assert flat(image).mode == 'L'
     assert flat(image).tobytes() == image.convert('L').tobytes()
 
 
-def test_grey_palette_becomes_one_channel() -> None:
+def test_gray_palette_becomes_one_channel() -> None:
     image = samples.ramp().convert('P')
     image.putpalette([255 - x // 3 for x in range(768)])
     assert flat(image).mode == 'L'
@@ -88,7 +88,7 @@ def test_grey_palette_becomes_one_channel() -> None:
 
 
 @pytest.mark.parametrize('mode', ['RGBA', 'RGBa', 'PA'])
-def test_transparent_colour_becomes_white(mode: str) -> None:
+def test_transparent_color_becomes_white(mode: str) -> None:
     image = Image.new('RGBA', (3, 1), (255, 0, 0, 0))
     image.putpixel((1, 0), (255, 0, 0, 255))
     if mode != 'PA':
@@ -105,7 +105,7 @@ def test_transparent_colour_becomes_white(mode: str) -> None:
 
 
 @pytest.mark.parametrize('mode', ['LA', 'La'])
-def test_transparent_grey_becomes_white(mode: str) -> None:
+def test_transparent_gray_becomes_white(mode: str) -> None:
     image = Image.new('LA', (3, 1), (0, 0))
     image.putpixel((1, 0), (0, 255))
     image.putpixel((2, 0), (0, 128))
@@ -143,9 +143,7 @@ def test_transparency_of_palette(
         ('RGB', (7, 7, 7), [WHITE, (8, 8, 8)]),
     ],
 )
-def test_colour_that_stands_for_transparent(
-    mode: str, key: Pixel, expected: list[Pixel]
-) -> None:
+def test_transparent_color_key(mode: str, key: Pixel, expected: list[Pixel]) -> None:
     keys: dict[str, Pixel] = {'I;16': 1799, 'RGB': (7, 7, 7)}
     others: dict[str, Pixel] = {'I;16': 2056, 'RGB': (8, 8, 8), '1': 255}
     image = Image.new(mode, (2, 1), keys.get(mode, 7))
@@ -176,7 +174,7 @@ TO_SRGB = (
 
 
 def srgb(rgb: tuple[int, ...], primaries: Primaries, gamma: float) -> list[float]:
-    """Return a colour of three primaries and a gamma in sRGB."""
+    """Return a color of three primaries and a gamma in sRGB."""
     linear = [(value / 255) ** gamma for value in rgb]
     xyz = [
         sum(v * p[i] for v, p in zip(linear, primaries, strict=True)) for i in range(3)
@@ -196,7 +194,7 @@ def test_rgb_profile(primaries: Primaries, rgb: tuple[int, ...]) -> None:
 
 
 @pytest.mark.parametrize('gamma', [1.0, 1.8, 2.2])
-def test_grey_profile(gamma: float) -> None:
+def test_gray_profile(gamma: float) -> None:
     image = flat(samples.ramp(), samples.grey_profile(gamma))
     assert image.mode == 'L'
     assert all(
@@ -210,8 +208,8 @@ def test_cmyk_profile() -> None:
         pixel = Image.new('CMYK', (1, 1), inks)
         result = channels(flat(pixel, icc))
         packed = bytes((round(lab[0] * 2.55), lab[1] % 256, lab[2] % 256))
-        colour_of_lab = Image.frombytes('LAB', (1, 1), packed)
-        expected = channels(colour_of_lab.convert('RGB'))
+        color_of_lab = Image.frombytes('LAB', (1, 1), packed)
+        expected = channels(color_of_lab.convert('RGB'))
         assert all(abs(a - b) <= 8 for a, b in zip(result, expected, strict=True))
 
 
@@ -220,7 +218,7 @@ def test_cmyk_without_profile() -> None:
     assert image.getpixel((0, 0)) == (0, 255, 255)
 
 
-def test_transparent_picture_with_profile() -> None:
+def test_transparent_image_with_profile() -> None:
     icc = samples.profile(samples.ADOBE_RGB, 2.2)
     image = Image.new('RGBA', (2, 1), (150, 100, 100, 255))
     image.putpixel((1, 0), (150, 100, 100, 0))
@@ -240,7 +238,7 @@ def test_transparent_picture_with_profile() -> None:
         (b'', 'RGB', True),
     ],
 )
-def test_srgb_is_recognised(icc: bytes, mode: str, same: bool) -> None:
+def test_srgb_is_recognized(icc: bytes, mode: str, same: bool) -> None:
     assert color.is_srgb(icc, mode) is same
 
 
@@ -257,6 +255,6 @@ def test_srgb_is_recognised(icc: bytes, mode: str, same: bool) -> None:
         samples.SRGB.replace(struct.pack('>I', 0x02400000)[:1], b'\x09', 1),
     ],
 )
-def test_profile_of_no_use_is_ignored(icc: bytes) -> None:
+def test_unusable_profile_is_ignored(icc: bytes) -> None:
     image = samples.soft(16, 16)
     assert flat(image.copy(), icc).tobytes() == image.tobytes()

@@ -8,18 +8,17 @@ from PIL import Image
 from PIL.GifImagePlugin import GifImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
-from asgilook.imaging import color as colours
-from asgilook.imaging import exif, formats, gif, png, tiff
+from asgilook.imaging import color, exif, formats, gif, png, tiff
 from tests import bombs, samples
 from tests.samples import chunk
 
 
 def nothing() -> None:
-    pass
+    """Stand in for a deadline check."""
 
 
-def take_apart(data: bytes) -> formats.Picture:
-    picture = formats.take_apart(data, nothing)
+def parse(data: bytes) -> formats.Picture:
+    picture = formats.parse(data, nothing)
     assert picture is not None
     return picture
 
@@ -64,14 +63,14 @@ def test_exif_orientation(order: str, kind: int, code: str, prefix: bytes) -> No
         tiff_of('<', entry('<', 0x0100, 3, b'\x06\0'))[:-8],
     ],
 )
-def test_absurd_exif_is_upright(data: bytes) -> None:
+def test_invalid_exif_is_upright(data: bytes) -> None:
     assert exif.orientation(data) == 1
 
 
 # -- PNG ----------------------------------------------------------------------------
 
 
-def test_png_keeps_what_pixels_need() -> None:
+def test_png_keeps_what_decoding_needs() -> None:
     image = samples.soft(32, 24).convert('P')
     data = samples.encode(image, 'PNG', transparency=7)
     clean = samples.decode(png.parse(data, nothing).join())
@@ -99,31 +98,31 @@ def test_png_keeps_what_pixels_need() -> None:
         [chunk(b'zTXt', b'a\0\7b')],
     ],
 )
-def test_absurd_metadata_of_png_is_taken_out(chunks: list[bytes]) -> None:
+def test_invalid_metadata_of_png_is_removed(chunks: list[bytes]) -> None:
     data = samples.png(32, 24)
-    picture = take_apart(samples.insert_chunks(data, *chunks))
+    picture = parse(samples.insert_chunks(data, *chunks))
     assert samples.decode(picture.data).tobytes() == samples.decode(data).tobytes()
     assert picture.icc == b''
 
 
-def test_png_without_its_end_is_cut_off() -> None:
+def test_png_without_iend_is_truncated() -> None:
     data = samples.png(32, 24)
     for cut in (data[:-12], data[:-13], data[:40]):
-        with pytest.raises(ValueError, match='cut off'):
-            take_apart(cut)
+        with pytest.raises(ValueError, match='truncated'):
+            parse(cut)
 
 
-def test_metadata_of_png_is_found_behind_the_pixels() -> None:
+def test_metadata_of_png_after_the_pixels() -> None:
     data = samples.png(32, 24, icc_profile=samples.SRGB)
     data = data[:-12] + chunk(b'eXIf', samples.exif(6)) + data[-12:] + samples.TRAILER
-    picture = take_apart(data)
+    picture = parse(data)
     assert picture.icc == samples.SRGB
     assert exif.orientation(picture.exif) == 6
     assert samples.TRAILER not in picture.data
 
 
 @pytest.mark.parametrize(
-    ('depth', 'colour', 'body', 'rows', 'seen'),
+    ('depth', 'color_type', 'body', 'rows', 'seen'),
     [
         (1, 0, b'\0\1', b'\0\x40', [0, 255]),
         (2, 0, b'\0\1', b'\0\x1b', [0, 255, 170, 255]),
@@ -132,10 +131,10 @@ def test_metadata_of_png_is_found_behind_the_pixels() -> None:
         (16, 0, b'\1\1', b'\0\1\1\1\0', [255, 1]),
     ],
 )
-def test_transparent_grey_of_any_depth(
-    depth: int, colour: int, body: bytes, rows: bytes, seen: list[int]
+def test_transparent_gray_of_any_depth(
+    depth: int, color_type: int, body: bytes, rows: bytes, seen: list[int]
 ) -> None:
-    header = struct.pack('>IIBBBBB', len(seen), 1, depth, colour, 0, 0, 0)
+    header = struct.pack('>IIBBBBB', len(seen), 1, depth, color_type, 0, 0, 0)
     parts = (
         (b'IHDR', header),
         (b'tRNS', body),
@@ -144,11 +143,11 @@ def test_transparent_grey_of_any_depth(
     )
     data = png.MAGIC + b''.join(chunk(*part) for part in parts)
     clean = samples.decode(png.parse(data, nothing).join())
-    flat = colours.flatten(clean, b'')
+    flat = color.flatten(clean, b'')
     assert list(flat.tobytes()) == seen
 
 
-def test_transparent_colour_of_16_bits() -> None:
+def test_transparent_color_of_16_bits() -> None:
     header = struct.pack('>IIBBBBB', 2, 1, 16, 2, 0, 0, 0)
     rows = b'\0' + b'\xff\xff\0\0\0\0' + b'\0\0\xff\xff\0\0'
     parts = (
@@ -167,7 +166,7 @@ def test_transparent_colour_of_16_bits() -> None:
 
 
 @pytest.mark.parametrize('disposal', [0, 1, 2, 3])
-def test_gif_is_its_first_frame(disposal: int) -> None:
+def test_gif_becomes_its_first_frame(disposal: int) -> None:
     frames = [samples.soft(20, 10, seed) for seed in range(3)]
     data = samples.encode(
         frames[0],
@@ -219,7 +218,7 @@ def tags(data: bytes) -> set[int]:
 
 
 @pytest.mark.parametrize('options', [{}, {'big_tiff': True}])
-def test_tiff_keeps_only_what_pixels_need(options: dict[str, Any]) -> None:
+def test_tiff_keeps_only_what_decoding_needs(options: dict[str, Any]) -> None:
     image = samples.soft(32, 24)
     exif = Image.Exif()
     exif[0x010E] = 'a description'
@@ -242,7 +241,7 @@ def test_tiff_keeps_only_what_pixels_need(options: dict[str, Any]) -> None:
     assert decoded.tobytes() == image.tobytes()
 
 
-def test_tiff_of_the_other_order() -> None:
+def test_big_endian_tiff() -> None:
     pixels = bytes(range(64))
     entries = (
         *((256, 4, 8), (257, 4, 8), (258, 3, 8), (262, 3, 1), (273, 4, 256)),
@@ -280,8 +279,8 @@ def test_tags_with_many_values_are_dropped() -> None:
     assert 34675 in tags(tiff.without_metadata(sound))
 
 
-def absurd(data: bytes) -> bool:
-    return tiff.has_absurd_tiles(open_tiff(data))
+def has_oversized_tiles(data: bytes) -> bool:
+    return tiff.has_oversized_tiles(open_tiff(data))
 
 
 @pytest.mark.parametrize(
@@ -296,18 +295,18 @@ def absurd(data: bytes) -> bool:
         (8, 8, 0, True),
     ],
 )
-def test_absurd_tiles(width: int, height: int, tile: int, expected: bool) -> None:
-    assert absurd(bombs.tiles(width, height, tile)) is expected
+def test_oversized_tiles(width: int, height: int, tile: int, expected: bool) -> None:
+    assert has_oversized_tiles(bombs.tiles(width, height, tile)) is expected
 
 
 def test_tile_without_a_length() -> None:
     data = bombs.tiles(8, 8, 16)
     at = data.index(struct.pack('<HHI', 323, 4, 1))
-    assert absurd(data[:at] + struct.pack('<HH', 323, 2) + data[at + 4 :])
+    assert has_oversized_tiles(data[:at] + struct.pack('<HH', 323, 2) + data[at + 4 :])
 
 
-def test_strips_are_no_tiles() -> None:
-    assert not absurd(samples.encode(Image.new('L', (8, 8)), 'TIFF'))
+def test_strips_are_not_tiles() -> None:
+    assert not has_oversized_tiles(samples.encode(Image.new('L', (8, 8)), 'TIFF'))
 
 
 # -- AVIF ---------------------------------------------------------------------------
@@ -317,5 +316,5 @@ def test_damaged_exif_of_avif() -> None:
     data = samples.encode(samples.soft(32, 24), 'AVIF', exif=samples.exif())
     at = data.rindex(b'II*\0' if b'II*\0' in data else b'MM\0*')
     damaged = data[:at] + b'damaged!' + data[at + 8 :]
-    picture = take_apart(damaged)
+    picture = parse(damaged)
     assert samples.decode(picture.data).tobytes() == samples.decode(data).tobytes()

@@ -12,7 +12,7 @@ Options = dict[str, Any]
 
 
 def nothing() -> None:
-    """Stand in for the check of a deadline."""
+    """Stand in for a deadline check."""
 
 
 def size(data: bytes) -> tuple[int, int]:
@@ -20,7 +20,7 @@ def size(data: bytes) -> tuple[int, int]:
 
 
 def rewrite(data: bytes) -> bytes:
-    return b''.join(jpeg.ended(proof(data)))
+    return b''.join(jpeg.finish(proof(data)))
 
 
 def proof(data: bytes) -> bytes:
@@ -29,7 +29,7 @@ def proof(data: bytes) -> bytes:
     return rewritten
 
 
-def is_in_doubt(data: bytes) -> bool:
+def is_rejected(data: bytes) -> bool:
     return jpeg.rewrite(data, jpeg.parse(data, nothing)) is None
 
 
@@ -51,8 +51,8 @@ def test_size_of_photo(options: Options) -> None:
     assert size(samples.photo(123, 45, **options)) == (123, 45)
 
 
-class Noted(io.BytesIO):
-    """A file that notes how much is read at a time."""
+class Recorded(io.BytesIO):
+    """A file that records the sizes of its reads."""
 
     def __init__(self, data: bytes) -> None:
         super().__init__(data)
@@ -64,18 +64,18 @@ class Noted(io.BytesIO):
 
 
 def test_size_takes_one_read_without_metadata() -> None:
-    file = Noted(samples.photo(1000, 800))
+    file = Recorded(samples.photo(1000, 800))
     assert jpeg.read_size(file) == (1000, 800)
     assert file.reads == [4096]
 
 
 @pytest.mark.parametrize('length', [0, 4070, 4080, 4086, 4087, 4088, 4090, 60_000])
-def test_size_behind_metadata(length: int) -> None:
+def test_size_after_metadata(length: int) -> None:
     data = samples.insert(samples.photo(30, 20), segment(0xE1, bytes(length)))
     assert size(data) == (30, 20)
 
 
-def test_size_behind_fill_bytes() -> None:
+def test_size_after_fill_bytes() -> None:
     assert size(samples.insert(samples.photo(30, 20), b'\xff\xff\xff')) == (30, 20)
 
 
@@ -108,10 +108,10 @@ def test_parse_finds_metadata() -> None:
     header = jpeg.parse(samples.camera(samples.scene(32, 24)), nothing)
     assert header.exif == samples.exif()
     assert header.profile == samples.SRGB
-    assert header.sound
+    assert header.is_well_formed
 
 
-def test_parse_asks_for_time() -> None:
+def test_parse_checks_deadline() -> None:
     def late() -> None:
         raise TimeoutError
 
@@ -123,7 +123,7 @@ def test_parse_asks_for_time() -> None:
 def test_parse_skips_junk(junk: bytes) -> None:
     data = samples.photo(32, 24)
     header = jpeg.parse(samples.insert(data, junk), nothing)
-    assert not header.sound
+    assert not header.is_well_formed
     clean = jpeg.without_metadata(samples.insert(data, junk), header)
     assert samples.decode(clean).tobytes() == samples.decode(data).tobytes()
 
@@ -142,7 +142,7 @@ def test_parse_skips_fill_bytes() -> None:
         samples.insert(samples.photo(8, 8), segment(0xDD, b'\0\0') * 1001),
     ],
 )
-def test_parse_refuses(data: bytes) -> None:
+def test_parse_rejects(data: bytes) -> None:
     with pytest.raises(ValueError, match='JPEG'):
         jpeg.parse(data, nothing)
 
@@ -165,7 +165,7 @@ def icc(*parts: tuple[int, int]) -> bytes:
         ([(n % 256, 0) for n in range(300)], b''),
     ],
 )
-def test_profile_is_put_together(parts: list[tuple[int, int]], profile: bytes) -> None:
+def test_profile_is_joined(parts: list[tuple[int, int]], profile: bytes) -> None:
     assert jpeg.parse(icc(*parts), nothing).profile == profile
 
 
@@ -185,7 +185,7 @@ def test_without_metadata_same_pixels(options: Options) -> None:
 
 
 @pytest.mark.parametrize('options', [{}, {'progressive': True}])
-def test_without_metadata_cut_short(options: Options) -> None:
+def test_without_metadata_truncated(options: Options) -> None:
     data = samples.photo(200, 150, **options)
     cut = data[: len(data) // 2]
     clean = jpeg.without_metadata(cut, jpeg.parse(cut, nothing))
@@ -193,10 +193,10 @@ def test_without_metadata_cut_short(options: Options) -> None:
         samples.decode(clean)
 
 
-def test_cut_scan_is_found_although_it_has_an_end() -> None:
+def test_truncated_scan_with_an_end_is_detected() -> None:
     data = samples.photo(200, 150)
     cut = data[: len(data) // 2] + b'\xff\xd9'
-    samples.decode(cut)  # libjpeg makes the rest grey
+    samples.decode(cut)  # libjpeg makes the rest gray
     with pytest.raises(OSError, match='truncated'):
         samples.decode(jpeg.without_metadata(cut, jpeg.parse(cut, nothing)))
     with pytest.raises(OSError, match='truncated'):
@@ -236,7 +236,7 @@ def test_rewrite_is_stable() -> None:
     assert rewrite(rewritten) == rewritten
 
 
-def test_rewrite_drops_second_picture() -> None:
+def test_rewrite_drops_second_image() -> None:
     first = samples.photo(40, 30)
     assert rewrite(first + samples.photo(50, 60, seed=1)) == rewrite(first)
 
@@ -274,8 +274,8 @@ PHOTO = samples.photo(40, 30)
         PHOTO[:-2] + PHOTO[PHOTO.index(b'\xff\xda') :],
     ],
 )
-def test_rewrite_in_doubt(data: bytes) -> None:
-    assert is_in_doubt(data)
+def test_rewrite_rejects(data: bytes) -> None:
+    assert is_rejected(data)
 
 
 def test_rewrite_with_a_short_frame_header() -> None:
@@ -292,9 +292,9 @@ def test_scans_are_counted() -> None:
     assert jpeg.count_scans(bombs.scans(count=250, side=64)) == 250
 
 
-def test_quantization_of_16_bits_is_no_baseline() -> None:
+def test_quantization_of_16_bits_is_not_baseline() -> None:
     tables = [[300] * 64, [300] * 64]
     data = samples.encode(samples.scene(40, 30), 'JPEG', qtables=tables)
     assert struct.pack('>BB', 0xFF, 0xC1) in data
-    assert is_in_doubt(data)
+    assert is_rejected(data)
     assert size(data) == (40, 30)

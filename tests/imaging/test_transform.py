@@ -14,10 +14,9 @@ from PIL.JpegImagePlugin import JpegImageFile
 
 from asgilook.errors import ImageDamaged, UnsupportedFormat, UploadTooLarge
 from asgilook.imaging import transform
+from asgilook.models import CheckDeadline, Size
 from tests import bombs, samples
 
-Check = Callable[[], None]
-Size = tuple[int, int]
 Options = dict[str, Any]
 
 PIXELS = 1_000_000
@@ -33,11 +32,11 @@ TURNS = {
 
 
 class TimeUp(Exception):
-    """What a check raises."""
+    """Raised by a deadline check."""
 
 
 class Late:
-    """A check that lets through so many calls."""
+    """A deadline check that raises after a number of calls."""
 
     def __init__(self, calls: int, error: type[BaseException] = TimeUp) -> None:
         self.calls = calls
@@ -60,32 +59,46 @@ def nothing() -> None:
 
 
 def store(
-    data: bytes, max_pixels: int = PIXELS, quality: int = 85, check: Check = nothing
+    data: bytes,
+    max_pixels: int = PIXELS,
+    quality: int = 85,
+    check_deadline: CheckDeadline = nothing,
 ) -> bytes:
-    """Return the bytes that an upload is stored as, having looked at their size."""
+    """Return the stored bytes of an upload, after checking their size."""
     target = io.BytesIO()
-    size, _ = transform.to_jpeg(
-        io.BytesIO(data), target, max_pixels=max_pixels, quality=quality, check=check
+    upload = transform.to_jpeg(
+        io.BytesIO(data),
+        target,
+        max_pixels=max_pixels,
+        quality=quality,
+        check_deadline=check_deadline,
     )
     stored = target.getvalue()
-    assert samples.decode(stored).size == size
+    assert samples.decode(stored).size == upload.size
     return stored
 
 
-def thumb(data: bytes, size: Size, quality: int = 85, check: Check = nothing) -> bytes:
+def thumb(
+    data: bytes,
+    size: Size,
+    quality: int = 85,
+    check_deadline: CheckDeadline = nothing,
+) -> bytes:
     target = io.BytesIO()
     source = io.BytesIO(data)
-    transform.thumbnail(source, target, size, quality=quality, check=check)
+    transform.thumbnail(
+        source, target, size, quality=quality, check_deadline=check_deadline
+    )
     return target.getvalue()
 
 
 def difference(one: Image.Image, other: Image.Image) -> float:
-    """Return the mean difference, of 255, in the channel where it is greatest."""
+    """Return the largest mean difference of a channel, of 255."""
     return max(ImageStat.Stat(ImageChops.difference(one, other)).mean)
 
 
 def as_jpeg(image: Image.Image, quality: int = 95) -> Image.Image:
-    """Return what is left of a picture in a JPEG."""
+    """Return an image after a round trip through JPEG."""
     return samples.decode(samples.encode(image, 'JPEG', quality=quality))
 
 
@@ -93,7 +106,7 @@ def decode_jpeg(data: bytes) -> JpegImageFile:
     return samples.decode_as(JpegImageFile, data)
 
 
-# -- JPEG, as it is -----------------------------------------------------------------
+# -- JPEG, kept ---------------------------------------------------------------------
 
 
 @pytest.mark.parametrize('mode', ['L', 'RGB'])
@@ -135,7 +148,7 @@ def test_changed_jpeg_keeps_tables_and_subsampling(
     assert [each[1:3] for each in after.layer] == [each[1:3] for each in before.layer]
 
 
-def test_turned_grey_jpeg_keeps_its_table() -> None:
+def test_turned_gray_jpeg_keeps_its_table() -> None:
     data = samples.camera(samples.scene(96, 64).convert('L'), 6, icc_profile=None)
     before, after = decode_jpeg(data), decode_jpeg(store(data))
     assert after.mode == 'L'
@@ -157,7 +170,7 @@ def test_other_subsampling_becomes_none() -> None:
     assert [each[1:3] for each in stored.layer] == [(1, 1)] * 3
 
 
-def test_mpo_is_its_first_picture() -> None:
+def test_mpo_becomes_its_first_image() -> None:
     assert samples.decode(samples.mpo(96, 64)).format == 'MPO'
     stored = samples.decode(store(samples.mpo(96, 64)))
     assert difference(stored, as_jpeg(samples.scene(96, 64), 75)) < 5
@@ -168,7 +181,7 @@ def test_mpo_is_its_first_picture() -> None:
 
 
 def turned(image: Image.Image, orientation: int) -> Image.Image:
-    """Return the picture as `orientation` says that it be shown (Exif 2.32)."""
+    """Return the image as `orientation` describes it (Exif 2.32)."""
     for turn in TURNS.get(orientation, []):
         image = image.transpose(turn)
     return image
@@ -199,7 +212,7 @@ def test_orientation_of_avif(orientation: int) -> None:
     assert difference(stored, as_jpeg(expected)) < 8
 
 
-# -- Colours and modes --------------------------------------------------------------
+# -- Colors and modes ---------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -223,8 +236,8 @@ def test_mode(format_: str, mode: str) -> None:
     else:
         image = image.convert(mode)
     stored = samples.decode(store(samples.encode(image, format_), quality=95))
-    grey = mode in ('1', 'L', 'LA') and format_ != 'WEBP'
-    assert stored.mode == ('L' if grey else 'RGB')
+    gray = mode in ('1', 'L', 'LA') and format_ != 'WEBP'
+    assert stored.mode == ('L' if gray else 'RGB')
     assert difference(stored, as_jpeg(image.convert(stored.mode))) < 6
 
 
@@ -238,7 +251,7 @@ def test_compressed_tiff(mode: str, compression: str) -> None:
 
 
 @pytest.mark.parametrize('format_', ['GIF', 'PNG', 'WEBP'])
-def test_animation_is_its_first_frame(format_: str) -> None:
+def test_animation_becomes_its_first_frame(format_: str) -> None:
     stored = samples.decode(store(samples.animation(format_), quality=95))
     assert stored.size == (48, 32)
     assert difference(stored, Image.new('RGB', (48, 32), 'lime')) < 3
@@ -252,11 +265,11 @@ def test_wide_gamut_is_converted(orientation: int) -> None:
         image, orientation, icc_profile=profile, quality=95, subsampling=0
     )
     stored = samples.decode(store(data))
-    # Worked out by hand: gamma 2.2, the two matrices, the curve of sRGB.
+    # Computed by hand: gamma 2.2, the two matrices, the curve of sRGB.
     assert difference(stored, Image.new('RGB', stored.size, (165, 100, 100))) < 2.5
 
 
-# -- Refusals -----------------------------------------------------------------------
+# -- Rejections ---------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -299,10 +312,10 @@ SOUND = {
 @pytest.mark.parametrize('name', SOUND)
 def test_format_of_an_upload(name: str) -> None:
     source, target = io.BytesIO(SOUND[name]), io.BytesIO()
-    _, format_ = transform.to_jpeg(
-        source, target, max_pixels=PIXELS, quality=85, check=nothing
+    upload = transform.to_jpeg(
+        source, target, max_pixels=PIXELS, quality=85, check_deadline=nothing
     )
-    assert format_ == name
+    assert upload.format == name
 
 
 @pytest.mark.parametrize('name', SOUND)
@@ -313,7 +326,7 @@ def test_truncated(name: str, part: float) -> None:
         store(data[: int(len(data) * part)])
 
 
-def test_truncated_png_short_of_its_end_alone() -> None:
+def test_truncated_png_without_iend() -> None:
     with pytest.raises(ImageDamaged, match='damaged'):
         store(SOUND['PNG'][:-12])
 
@@ -328,7 +341,7 @@ def test_truncated_jpeg_with_an_end() -> None:
 
 
 @pytest.mark.parametrize('name', SOUND)
-def test_flipped_bytes_never_do_worse_than_damage(name: str) -> None:
+def test_flipped_bytes_raise_known_errors(name: str) -> None:
     rng = random.Random(name)
     for _ in range(150):
         data = bytearray(SOUND[name])
@@ -350,7 +363,7 @@ def test_pixel_limit_is_exact(name: str) -> None:
 
 @pytest.mark.parametrize('name', SOUND)
 @pytest.mark.parametrize('limit', [96 * 64, 96 * 64 + 1])
-def test_pixel_limit_of_pillow_lets_all_through(name: str, limit: int) -> None:
+def test_pixel_limit_of_pillow_is_never_lower(name: str, limit: int) -> None:
     transform.configure(limit)
     store(SOUND[name], max_pixels=limit)
 
@@ -368,7 +381,7 @@ def test_longest_side() -> None:
 
 @pytest.mark.parametrize('shape', [(0, 9), (9, 0), (0, 0)])
 @pytest.mark.parametrize('options', [{}, {'progressive': True}])
-def test_no_pixels_at_all(shape: Size, options: Options) -> None:
+def test_no_pixels(shape: Size, options: Options) -> None:
     with pytest.raises(ImageDamaged):
         store(bombs.resized(samples.photo(9, 9, **options), *shape))
 
@@ -393,7 +406,7 @@ def test_many_scans() -> None:
         store(bombs.scans(101, side=64))
 
 
-def test_tiles_much_larger_than_the_picture() -> None:
+def test_tiles_much_larger_than_the_image() -> None:
     with pytest.raises(ImageDamaged, match='tiles'):
         store(bombs.tiles(8, 8, 5000))
 
@@ -408,9 +421,9 @@ def test_tiles_much_larger_than_the_picture() -> None:
         bombs.blocks(20_000),
     ],
 )
-def test_many_parts_are_no_more_work_than_reading_them(bomb: bytes) -> None:
-    check = Late(25_000)
-    assert samples.decode(store(bomb, check=check)).size == (8, 8)
+def test_small_parts_take_no_more_than_one_check_each(bomb: bytes) -> None:
+    late = Late(25_000)
+    assert samples.decode(store(bomb, check_deadline=late)).size == (8, 8)
 
 
 # -- Time ---------------------------------------------------------------------------
@@ -420,47 +433,49 @@ def test_many_parts_are_no_more_work_than_reading_them(bomb: bytes) -> None:
 @pytest.mark.parametrize(
     'error', [TimeUp, OSError, KeyError, SyntaxError, KeyboardInterrupt]
 )
-def test_check_is_called_and_heard(name: str, error: type[BaseException]) -> None:
+def test_exception_of_deadline_check_is_raised_unchanged(
+    name: str, error: type[BaseException]
+) -> None:
     counter = Late(1_000_000)
-    store(SOUND[name], check=counter)
+    store(SOUND[name], check_deadline=counter)
     calls = 1_000_000 - counter.calls
     assert calls > 2
     for call in range(calls):
         with pytest.raises(error, match='late'):
-            store(SOUND[name], check=Late(call, error))
+            store(SOUND[name], check_deadline=Late(call, error))
 
 
-def test_check_of_a_thumbnail_is_heard() -> None:
+def test_thumbnail_checks_deadline() -> None:
     for calls in range(3):
         with pytest.raises(TimeUp):
-            thumb(SOUND['JPEG'], (48, 32), check=Late(calls))
+            thumb(SOUND['JPEG'], (48, 32), check_deadline=Late(calls))
 
 
-# -- What is not the upload's fault -------------------------------------------------
+# -- Failures of the machine --------------------------------------------------------
 
 
 class Full(io.BytesIO):
-    """A disk without room."""
+    """A full disk."""
 
     def write(self, data: object, /) -> NoReturn:
         raise OSError(errno.ENOSPC, 'No space left on device')
 
 
 @pytest.mark.parametrize('name', ['JPEG', 'PNG'])
-def test_full_disk_is_no_damage(name: str) -> None:
+def test_full_disk_is_not_reported_as_damage(name: str) -> None:
     with pytest.raises(OSError, match='No space') as caught:
         transform.to_jpeg(
             io.BytesIO(SOUND[name]),
             Full(),
             max_pixels=PIXELS,
             quality=85,
-            check=nothing,
+            check_deadline=nothing,
         )
     assert caught.value.errno == errno.ENOSPC
 
 
 class Filling(io.RawIOBase):
-    """A disk that takes a part of a block before it is full."""
+    """A disk that writes a part of a block before it is full."""
 
     def __init__(self, room: int) -> None:
         self.room = room
@@ -477,7 +492,7 @@ class Filling(io.RawIOBase):
 
 
 @pytest.mark.parametrize('name', ['JPEG', 'PNG'])
-def test_disk_that_fills_at_the_very_end_is_noticed(name: str) -> None:
+def test_disk_that_fills_up_at_the_end(name: str) -> None:
     room = len(store(SOUND[name])) - 10
     disk = Filling(room)
     target = io.BufferedWriter(disk)
@@ -487,13 +502,15 @@ def test_disk_that_fills_at_the_very_end_is_noticed(name: str) -> None:
             target,
             max_pixels=PIXELS,
             quality=85,
-            check=nothing,
+            check_deadline=nothing,
         )
     disk.room = len(SOUND[name])
     target.close()
 
 
-def test_out_of_memory_is_no_damage(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_out_of_memory_is_not_reported_as_damage(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     def load(self: Image.Image) -> None:
         raise MemoryError
 
@@ -502,7 +519,7 @@ def test_out_of_memory_is_no_damage(monkeypatch: pytest.MonkeyPatch) -> None:
         store(SOUND['PNG'])
 
 
-def test_warnings_of_pillow_are_no_errors(
+def test_warnings_of_pillow_are_suppressed(
     capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     data = samples.encode(samples.scene(96, 64), 'TIFF')
@@ -547,7 +564,7 @@ def test_thumbnail_keeps_fine_lines_where_libjpeg_misses_its_size(k: int) -> Non
 
 
 @pytest.mark.parametrize('shape', [(2, 2), (3, 2), (5, 7), (9, 1000), (8, 8), (15, 31)])
-def test_thumbnail_of_a_tiny_picture(shape: Size) -> None:
+def test_thumbnail_of_a_tiny_image(shape: Size) -> None:
     data = samples.photo(*shape)
     for k in range(1, min(shape).bit_length()):
         size = shape[0] >> k, shape[1] >> k
@@ -578,5 +595,9 @@ def test_thumbnail_of_damaged(part: float) -> None:
 def test_thumbnail_on_a_full_disk() -> None:
     with pytest.raises(OSError, match='No space'):
         transform.thumbnail(
-            io.BytesIO(SOUND['JPEG']), Full(), (48, 32), quality=85, check=nothing
+            io.BytesIO(SOUND['JPEG']),
+            Full(),
+            (48, 32),
+            quality=85,
+            check_deadline=nothing,
         )

@@ -1,4 +1,4 @@
-"""One contract for every storage; S3 is moto's server, over loopback."""
+"""The contract of every storage; S3 is a server of moto."""
 
 from __future__ import annotations
 

@@ -309,7 +309,7 @@ def test_store_that_refuses(
         storage.stop()
     assert '127.0.0.1' not in str(raised.value)
     (line,) = logged(caplog)
-    assert line.startswith("WARNING the object store can't be used: ")
+    assert line.startswith('WARNING object store unavailable: ')
     assert str(status) in line
     assert line.endswith(f' {code}')
     assert 'k3y' not in line
@@ -369,7 +369,7 @@ class Silent:
 @pytest.fixture
 def silent(monkeypatch: pytest.MonkeyPatch) -> Iterator[Silent]:
     """Start a silent server, for which nobody waits long."""
-    for name in ('HASTE', 'PATIENCE', 'LONG_PATIENCE'):
+    for name in ('SHORT_TIMEOUT', 'TIMEOUT', 'LONG_TIMEOUT'):
         monkeypatch.setattr(s3, name, getattr(s3, name) / 40)
     monkeypatch.setattr(s3_client, 'SLOW_SECONDS', 0.01)
     server = Silent()
@@ -431,5 +431,5 @@ def test_store_that_comes_back(
     until(storage.is_usable)
     publish(storage, b'content')
     assert storage.open(FIRST).read() == b'content'
-    assert logged(caplog)[1:] == ['WARNING the object store is back']
+    assert logged(caplog)[1:] == ['WARNING object store available again']
     storage.stop()

@@ -15,7 +15,7 @@ from asgilook.config import Config
 from asgilook.errors import BodyTimeout
 from asgilook.web import uploads
 from asgilook.web.lifespan import Draining
-from asgilook.web.uploads import FORM_OVERHEAD, LEAST_RATE, GuardedBody
+from asgilook.web.uploads import FORM_OVERHEAD, MIN_RATE, GuardedBody
 
 from .. import samples
 from ..conftest import apart, files, serve
@@ -135,9 +135,7 @@ class Clock:
         return self.now
 
 
-@pytest.mark.parametrize(
-    ('rate', 'fast'), [(LEAST_RATE, True), (LEAST_RATE - 1, False)]
-)
+@pytest.mark.parametrize(('rate', 'fast'), [(MIN_RATE, True), (MIN_RATE - 1, False)])
 def test_body_at_the_least_rate(
     monkeypatch: pytest.MonkeyPatch, rate: int, fast: bool
 ) -> None:

@@ -11,15 +11,119 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from falcon.testing import TestClient
 
-from asgilook.web.lifespan import Draining
+from asgilook.app import create_app
+from asgilook.config import Config
+from asgilook.events.hub import Hub
+from asgilook.store import Store
+from asgilook.web.lifespan import Draining, Lifespan
 
 from ..servers import HOST, Server
 
 
+class Part:
+    """A component that records its starts and stops, and fails if told to."""
+
+    def __init__(self, name: str, calls: list[str], fails: str = '') -> None:
+        self._name = name
+        self._calls = calls
+        self._fails = fails
+
+    async def start(self) -> None:
+        self._record('start')
+
+    async def stop(self) -> None:
+        self._record('stop')
+
+    def _record(self, what: str) -> None:
+        self._calls.append(f'{what} {self._name}')
+        if self._fails == what:
+            raise OSError(f'{what} {self._name}')
+
+
+def test_lifespan_stops_in_reverse_order_and_starts_again() -> None:
+    calls: list[str] = []
+    lifespan = Lifespan(Part('a', calls), Part('b', calls))
+
+    async def main() -> None:
+        await lifespan.process_startup({}, {})
+        await lifespan.process_shutdown({}, {})
+
+    for _ in range(2):
+        asyncio.run(main())
+        assert calls == ['start a', 'start b', 'stop b', 'stop a']
+        calls.clear()
+
+
+@pytest.mark.parametrize(
+    ('number', 'expected'),
+    [
+        (0, ['start a']),
+        (1, ['start a', 'start b', 'stop a']),
+        (2, ['start a', 'start b', 'start c', 'stop b', 'stop a']),
+    ],
+)
+def test_failing_start_stops_what_has_started(number: int, expected: list[str]) -> None:
+    calls: list[str] = []
+    parts = [Part(name, calls) for name in 'abc']
+    parts[number] = Part('abc'[number], calls, 'start')
+    lifespan = Lifespan(*parts)
+
+    async def main() -> None:
+        with pytest.raises(OSError, match='start'):
+            await lifespan.process_startup({}, {})
+        assert calls == expected
+        await lifespan.process_shutdown({}, {})
+
+    asyncio.run(main())
+    assert calls == expected
+
+
+def test_failing_stop_leaves_nothing_running() -> None:
+    calls: list[str] = []
+    lifespan = Lifespan(Part('a', calls), Part('b', calls, 'stop'))
+
+    async def main() -> None:
+        await lifespan.process_startup({}, {})
+        with pytest.raises(OSError, match='stop b'):
+            await lifespan.process_shutdown({}, {})
+
+    asyncio.run(main())
+    assert calls[-2:] == ['stop b', 'stop a']
+
+
+def test_service_whose_last_start_fails_stops_the_others(
+    config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stopped: list[object] = []
+    connected: list[Any] = []
+
+    def recording(kind: Any) -> None:
+        original = kind.stop
+
+        async def stop(self: Any) -> None:
+            stopped.append(kind)
+            await original(self)
+
+        monkeypatch.setattr(kind, 'stop', stop)
+
+    async def fail(hub: Hub) -> None:
+        raise OSError('no hub')
+
+    for kind in (Store, Draining, Hub):
+        recording(kind)
+    monkeypatch.setattr(Hub, 'start', fail)
+    config.create_redis_pool = connected.append  # type: ignore[assignment]
+    with pytest.raises(RuntimeError, match='no hub'):
+        TestClient(create_app(config)).simulate_get('/images')
+    assert stopped == [Draining, Store]
+    assert connected == []
+
+
 @contextlib.contextmanager
 def handlers(handler: Any) -> Any:
-    """Handle the signals like a server does; give them back afterwards."""
+    """Handle the signals like a server does, and restore them afterwards."""
     before = {n: signal.signal(n, handler) for n in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
@@ -28,15 +132,15 @@ def handlers(handler: Any) -> Any:
             signal.signal(number, previous)
 
 
-def live(scenario: Callable[[Draining], Awaitable[None]]) -> Draining:
-    """Run a scenario between startup and shutdown."""
+def run(scenario: Callable[[Draining], Awaitable[None]]) -> Draining:
+    """Run a scenario between start and stop."""
     draining = Draining()
 
     async def main() -> None:
-        await draining.process_startup({}, {})
+        await draining.start()
         assert not draining.is_draining
         await scenario(draining)
-        await draining.process_shutdown({}, {})
+        await draining.stop()
 
     asyncio.run(main())
     return draining
@@ -59,29 +163,29 @@ def test_draining_is_set_by_a_signal(number: signal.Signals) -> None:
         heard.append(number)
 
     with handlers(handler):
-        live(scenario)
+        run(scenario)
         assert signal.getsignal(number) is handler
 
 
-def test_draining_is_set_by_shutdown_and_unset_by_startup() -> None:
+def test_draining_is_set_by_stop_and_reset_by_start() -> None:
     async def scenario(draining: Draining) -> None:
         waiting = asyncio.create_task(draining.wait())
         await asyncio.sleep(0)
-        await draining.process_shutdown({}, {})
+        await draining.stop()
         await waiting
         assert draining.is_draining
-        await draining.process_startup({}, {})
+        await draining.start()
         assert not draining.is_draining
 
-    assert live(scenario).is_draining
+    assert run(scenario).is_draining
 
 
-def test_draining_leaves_alone_what_no_server_handles() -> None:
+def test_draining_keeps_the_default_action() -> None:
     async def scenario(draining: Draining) -> None:
         assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
     with handlers(signal.SIG_DFL):
-        live(scenario)
+        run(scenario)
 
 
 def test_draining_outside_the_main_thread() -> None:
@@ -92,15 +196,15 @@ def test_draining_outside_the_main_thread() -> None:
     drained: list[bool] = []
     with handlers(handler):
         thread = threading.Thread(
-            target=lambda: drained.append(live(scenario).is_draining)
+            target=lambda: drained.append(run(scenario).is_draining)
         )
         thread.start()
         thread.join()
     assert drained == [True]
 
 
-def test_draining_beneath_a_later_handler() -> None:
-    """Who came later keeps the signal, and may call the handler of an ended loop."""
+def test_draining_below_a_later_handler() -> None:
+    """A handler installed later stays, and may call one whose loop is closed."""
     heard: list[str] = []
     found: list[Any] = []
 
@@ -115,7 +219,7 @@ def test_draining_beneath_a_later_handler() -> None:
         found.append(signal.signal(signal.SIGTERM, later))
 
     with handlers(first):
-        live(scenario)
+        run(scenario)
         assert signal.getsignal(signal.SIGTERM) is later
         os.kill(os.getpid(), signal.SIGTERM)
     assert heard == ['later', 'first']

@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+import logging.config
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import uvicorn
+
+from asgilook.cli.main import main
+from asgilook.cli.serve import serve
+
+Captured = pytest.CaptureFixture[str]
+Check = Callable[[str, str, str], None]
+
+
+@pytest.fixture
+def runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[dict[str, Any]]:
+    """Return the arguments of each `uvicorn.run`, which does nothing."""
+    monkeypatch.setenv('ASGI_LOOK_STORAGE_PATH', str(tmp_path / 'images'))
+    runs: list[dict[str, Any]] = []
+
+    def run(app: str, **kwargs: Any) -> None:
+        runs.append({'app': app, **kwargs})
+
+    monkeypatch.setattr(uvicorn, 'run', run)
+    return runs
+
+
+def test_options(runs: list[dict[str, Any]]) -> None:
+    assert serve('0.0.0.0', 80, 3) == 0
+    assert runs[0]['app'] == 'asgilook.asgi:app'
+    assert (runs[0]['host'], runs[0]['port'], runs[0]['workers']) == ('0.0.0.0', 80, 3)
+    assert runs[0]['lifespan'] == 'on'
+    assert runs[0]['timeout_graceful_shutdown'] > 0
+
+
+def test_uvicorn_accepts_the_options(runs: list[dict[str, Any]]) -> None:
+    serve('127.0.0.1', 8000, 1)
+    config = uvicorn.Config(**runs[0] | {'log_config': None})
+    config.load_app  # noqa: B018
+    assert config.server_header is False
+
+
+def test_log_of_the_service(runs: list[dict[str, Any]]) -> None:
+    serve('127.0.0.1', 8000, 1)
+    log_config = runs[0]['log_config']
+    assert logging.config.DictConfigurator(log_config)
+    assert log_config['loggers']['asgilook']['level'] == 'INFO'
+    assert 'asgilook' not in uvicorn.config.LOGGING_CONFIG['loggers']
+
+
+def test_bad_setting_stops_the_start(
+    runs: list[dict[str, Any]],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: Captured,
+) -> None:
+    monkeypatch.setenv('ASGI_LOOK_PAGE_SIZE', 'many')
+    assert main([]) == 2
+    captured = capsys.readouterr()
+    assert captured.err.startswith("asgilook: ASGI_LOOK_PAGE_SIZE='many': ")
+    assert (captured.out, runs) == ('', [])
+
+
+@pytest.fixture
+def stops(
+    runs: list[dict[str, Any]],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: Captured,
+) -> Check:
+    """Return a check that a setting stops the start with one line on the problem."""
+
+    def check(name: str, value: str, problem: str) -> None:
+        monkeypatch.setenv(name, value)
+        assert main(['config']) == 0
+        assert main([]) == 2
+        assert capsys.readouterr().err == f'asgilook: {name}={value!r}: {problem}\n'
+        assert runs == []
+
+    return check
+
+
+def test_folder_that_cannot_be_created_stops_the_start(
+    stops: Check, tmp_path: Path
+) -> None:
+    (tmp_path / 'file').touch()
+    path = f'{tmp_path}/file/images'
+    stops('ASGI_LOOK_STORAGE_PATH', path, 'Not a directory')
+
+
+def test_folder_url_that_cannot_be_created_stops_the_start(
+    stops: Check, tmp_path: Path
+) -> None:
+    (tmp_path / 'file').touch()
+    url = f'file://{tmp_path}/file/images'
+    stops('ASGI_LOOK_STORAGE_URL', url, 'Not a directory')
+
+
+def test_incompatible_settings_stop_the_start(
+    stops: Check,
+) -> None:
+    problem = 'needs a database too: set ASGI_LOOK_DATABASE_URL'
+    stops('ASGI_LOOK_STORAGE_URL', 's3://images', problem)
+
+
+def test_unusable_database_stops_the_start(stops: Check, tmp_path: Path) -> None:
+    path = tmp_path / 'file'
+    path.write_text('This is text.' * 100)
+    stops('ASGI_LOOK_DATABASE_URL', f'sqlite://{path}', 'file is not a database')
+
+
+def test_unreachable_database_does_not_stop_the_start(
+    runs: list[dict[str, Any]],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: Captured,
+) -> None:
+    url = 'postgresql://127.0.0.1:1/images'
+    monkeypatch.setenv('ASGI_LOOK_DATABASE_URL', url)
+    assert (main([]), capsys.readouterr().err, len(runs)) == (0, '', 1)

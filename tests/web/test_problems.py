@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+import inspect
+import json
+import logging
+from typing import Any
+
+import falcon
+import falcon.asgi
+import pytest
+from falcon.testing import TestClient
+
+from asgilook import errors
+from asgilook.errors import AsgilookError, Busy, Unavailable
+from asgilook.web.problems import add_error_handlers, problem_response
+
+from ..conftest import problem
+
+# The table of the contract.
+STATUS = {
+    'InvalidRequest': 400,
+    'ImageNotFound': 404,
+    'BodyTimeout': 408,
+    'UploadTooLarge': 413,
+    'UnsupportedFormat': 415,
+    'ImageDamaged': 422,
+    'StoredImageDamaged': 500,
+    'Unavailable': 503,
+    'Busy': 503,
+    'StorageUnavailable': 503,
+    'DeadlineExceeded': 503,
+    'DatabaseGone': 503,
+    'OutcomeUnknown': 503,
+    'ImageExists': 503,
+    'StorageFull': 507,
+}
+
+
+class Failing:
+    def __init__(self, error: BaseException) -> None:
+        self._error = error
+
+    async def on_get(self, req: Any, resp: Any) -> None:
+        resp.text = 'half an answer'
+        resp.set_header('Cache-Control', 'public')
+        raise self._error
+
+
+def make_client(error: BaseException) -> TestClient:
+    app: Any = falcon.asgi.App()
+    app.add_route('/', Failing(error))
+    add_error_handlers(app)
+    return TestClient(app)
+
+
+def test_every_error_has_a_status() -> None:
+    kinds = inspect.getmembers(errors, inspect.isclass)
+    names = {name for name, kind in kinds if issubclass(kind, AsgilookError)}
+    assert names - {'AsgilookError'} == set(STATUS)
+
+
+@pytest.mark.parametrize(('name', 'status'), STATUS.items())
+def test_error_gets_problem_json(name: str, status: int) -> None:
+    result = make_client(getattr(errors, name)('What is wrong.')).simulate_get('/')
+    assert problem(result, status) == 'What is wrong.'
+    assert result.json['type'] == 'about:blank'
+    assert result.status == f'{status} {result.json["title"]}'
+    assert ('retry-after' in result.headers) is (status == 503)
+
+
+@pytest.mark.parametrize(
+    ('error', 'seconds'),
+    [(Busy(''), '1'), (Unavailable('', 7), '7'), (MemoryError(), '1')],
+)
+def test_unavailable_has_retry_after(error: Exception, seconds: str) -> None:
+    result = make_client(error).simulate_get('/')
+    problem(result, 503)
+    assert result.headers['retry-after'] == seconds
+
+
+@pytest.mark.parametrize('error', [RuntimeError, OSError, KeyError, AssertionError])
+def test_unexpected_error_is_logged_but_not_shown(
+    error: type[Exception], caplog: pytest.LogCaptureFixture
+) -> None:
+    result = make_client(error('/a/path/of/the/service')).simulate_get('/')
+    assert problem(result, 500)
+    assert '/a/path' not in result.text
+    (record,) = (r for r in caplog.records if r.name == 'asgilook.web.problems')
+    assert record.levelno == logging.ERROR
+    assert record.exc_info
+    assert 'GET /' in record.getMessage()
+    assert '/a/path' in caplog.text
+
+
+@pytest.mark.parametrize(
+    'accept', [None, 'application/json', 'image/*', 'text/xml', '']
+)
+def test_falcon_error_gets_problem_json_whatever_accept_is(accept: str | None) -> None:
+    client = make_client(falcon.HTTPConflict(description='Not like this.'))
+    headers = {} if accept is None else {'Accept': accept}
+    for method, uri, status in (
+        ('GET', '/', 409),
+        ('GET', '/x', 404),
+        ('PUT', '/', 405),
+    ):
+        problem(client.simulate_request(method, uri, headers=headers), status)
+
+
+def test_error_on_head_has_no_body() -> None:
+    result = make_client(errors.ImageNotFound('Gone.')).simulate_head('/')
+    assert (result.status_code, result.content) == (405, b'')
+
+
+def test_problem_response() -> None:
+    status, headers, body = response = problem_response(
+        503, 'Not now.', headers={'retry-after': '3'}, storage='down'
+    )
+    assert status == 503
+    assert json.loads(body) == {
+        'type': 'about:blank',
+        'title': 'Service Unavailable',
+        'status': 503,
+        'detail': 'Not now.',
+        'storage': 'down',
+    }
+    assert headers == {
+        'content-type': 'application/problem+json',
+        'content-length': str(len(body)),
+        'cache-control': 'no-store',
+        'retry-after': '3',
+    }
+    assert (b'content-length', b'%d' % len(body)) in response.asgi_headers()
+
+
+def test_problem_response_without_detail() -> None:
+    assert 'detail' not in json.loads(problem_response(404).body)
