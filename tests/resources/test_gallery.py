@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 from base64 import b64encode
@@ -21,26 +20,15 @@ from playwright.sync_api import (
     Request,
     Route,
     expect,
-    sync_playwright,
 )
 
 from asgilook.resources import gallery
 
 from .. import samples
-from ..servers import HOST, RedisServer, Server, require, until
+from ..servers import HOST, RedisServer, Server, until
 
 TOKEN = 'the right one'
 BEARER = {'Authorization': f'Bearer {TOKEN}'}
-
-# Chromium must not contact any host but the service.
-OPTIONS = [
-    '--no-sandbox',
-    '--disable-gpu',
-    '--disable-background-networking',
-    '--no-first-run',
-    '--disable-component-update',
-    '--disable-sync',
-]
 
 # Runs before the scripts of the page, and records violations and layout shifts.
 WATCH = """
@@ -182,15 +170,6 @@ class Windows:
         for window in self.opened:
             window.check()
             window.page.context.close()
-
-
-@pytest.fixture(scope='module')
-def browser() -> Iterator[Browser]:
-    chromium = require('chromium')
-    with sync_playwright() as playwright:
-        options: Any = {'executable_path': chromium, 'args': OPTIONS}
-        with contextlib.closing(playwright.chromium.launch(**options)) as browser:
-            yield browser
 
 
 @pytest.fixture

@@ -59,9 +59,7 @@ def test_document_has_the_version_of_the_package(document: Any) -> None:
     assert document['info']['version'] == asgilook.__version__
 
 
-def test_document_lists_all_paths_and_methods(
-    config: Config, document: Any
-) -> None:
+def test_document_lists_all_paths_and_methods(config: Config, document: Any) -> None:
     router = create_app(config)._router
     routes = falcon.inspect.inspect_compiled_router(router)
     served = {

@@ -8,7 +8,7 @@ const MAX_PAUSE = 30; // seconds between two tries to read the list
 
 // Dispatches `change` after images have been added or removed, and `failed` (detail:
 // the error) if a page can't be read; reading is then repeated.
-class Collection extends EventTarget {
+export class Collection extends EventTarget {
   lastNeeded = null; // id of the last image that a refresh keeps
   #images = new Map(); // by id
   #order = []; // ids, newest first, without gaps
