@@ -2,13 +2,16 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import multiprocessing
 import os
 import shutil
 import signal
 import threading
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -399,7 +402,9 @@ def place_worker(folder: Path, pid: int, *, living: bool) -> None:
         fcntl.flock(lock, fcntl.LOCK_EX)
 
 
-def test_workers_are_added_up(config: Config, shared_metrics: Path) -> None:
+def test_workers_are_added_up(
+    config: Config, shared_metrics: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """One app counts in files; those of a dead and of a living worker are there too."""
     app = create_app(config)
     for pid, living in ((-1, False), (-2, True)):
@@ -413,6 +418,10 @@ def test_workers_are_added_up(config: Config, shared_metrics: Path) -> None:
     client = TestClient(app)
     assert client.simulate_get('/images').status_code == 200
     assert scrape(client).requests('GET', IMAGES, 200) == 1
+
+    supervisor = SimpleNamespace(pid=os.getppid())
+    monkeypatch.setattr(multiprocessing, 'parent_process', lambda: supervisor)
+    assert scrape(client).value('process_cpu_seconds_total') >= time.process_time() - 1
 
 
 def test_all_workers_answer_with_the_same_numbers(tmp_path: Path) -> None:
