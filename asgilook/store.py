@@ -151,6 +151,10 @@ class Store:
         """Tell whether an image is still the one that is stored."""
         return self._index.is_current(image)
 
+    async def list_version(self) -> str | None:
+        """Return the state of the whole list, as in `Page.state`; None if unknown."""
+        return await self._index.version()
+
     async def list_images(self, limit: int, after: str | None = None) -> Page:
         """Return a page of images, oldest first; raises `InvalidRequest`."""
         return await self._index.page(limit, after)

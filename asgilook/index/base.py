@@ -32,6 +32,13 @@ class Index(Protocol):
         """
         ...
 
+    async def version(self) -> str | None:
+        """Return the state of the whole list in constant time, as in `Page.state`.
+
+        None means that only a page has a state.
+        """
+        ...
+
     async def page(self, limit: int, after: str | None = None) -> Page:
         """Return up to `limit` images that follow the one with the id `after`.
 

@@ -92,6 +92,10 @@ class DatabaseIndex:
         """Return whether the database has exactly this image."""
         return await self.get(image.image_id) == image
 
+    async def version(self) -> str | None:
+        """Return None: only a query can tell the state of a page."""
+        return None
+
     async def page(self, limit: int, after: str | None = None) -> Page:
         """Return up to `limit` images, oldest first; its state is a hash of them.
 
