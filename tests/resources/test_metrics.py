@@ -196,7 +196,7 @@ def test_bytes_of_a_stream(config: Config, photo: bytes) -> None:
 def test_durations() -> None:
     metrics = Metrics()
     for status, seconds in ((200, 0.0001), (200, 0.02), (404, 0.026), (200, 3600.0)):
-        metrics.requests.count('/x', 'GET', status, 0, seconds)
+        metrics.requests.count('/x', 'GET', status, None, 0, seconds)
     scraped = Scraped(generate_latest(metrics.registry).decode())
     name = 'asgilook_http_request_duration_seconds'
     labels = {'route': '/x', 'method': 'GET'}
@@ -215,7 +215,7 @@ def test_durations() -> None:
 
 def test_labels_are_escaped() -> None:
     metrics = Metrics()
-    metrics.requests.count('/"\\\n', 'GET', 200, 7, 0)
+    metrics.requests.count('/"\\\n', 'GET', 200, None, 7, 0)
     scraped = Scraped(generate_latest(metrics.registry).decode())
     assert scraped.requests('GET', '/"\\\n', 200) == 1
 
@@ -313,7 +313,7 @@ def test_store_without_metrics(config: Config, photo: bytes) -> None:
 def test_label_sets_are_bounded() -> None:
     metrics = Metrics()
     for number in range(1000):
-        metrics.requests.count('other', f'M{number}', 404, 1, 0.1)
+        metrics.requests.count('other', f'M{number}', 404, None, 1, 0.1)
     scraped = Scraped(generate_latest(metrics.registry).decode())
     assert scraped.requests('other', 'other', 404) == 1000
     assert scraped.label_values('asgilook_http_requests_total', 'method') == {'other'}
