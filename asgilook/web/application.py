@@ -70,9 +70,8 @@ class Application(falcon.asgi.App[falcon.asgi.Request, falcon.asgi.Response]):
             headers = [(name, value) for name, value in scope['headers']]
             scope = {**scope, 'headers': headers}
         record = scope[SCOPE_KEY] = Record(scope)
-        responder = Responder(
-            record, close_after_upgrade(scope, send), count=self._count
-        )
+        send = close_after_upgrade(record, send)
+        responder = Responder(record, send, count=self._count)
         try:
             cached = await self._cache.answer(record)
             if cached is None:
