@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import BinaryIO, Protocol
 
 from ..models import Entry
+from .local import LocalFolder
 
 
 class NewObject(Protocol):
@@ -37,8 +38,13 @@ class Storage(Protocol):
     Raises `StorageFull` or `StorageUnavailable`.
     """
 
+    @property
+    def local(self) -> LocalFolder:
+        """Folder of the images, or of uploads in progress if images are remote."""
+        ...
+
     def start(self) -> None:
-        """Prepare the storage, remove leftovers of dead processes; raises OSError."""
+        """Prepare the storage, if possible now, and remove leftovers of processes."""
         ...
 
     def stop(self) -> None:
