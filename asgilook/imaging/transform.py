@@ -140,7 +140,7 @@ def thumbnail(
     """
     data = source.read()
     with limits.decoding(check_deadline) as checked:
-        image = codec.open_image(data, 'JPEG', checked)
+        image = codec.open_stored(data, checked)
         small = codec.reduce(image, size, _draft_size(image.size, size))
     check_deadline()
     codec.encode(small, {'quality': quality}, target)
