@@ -344,7 +344,7 @@ def test_walk_reports_unreadable_folders(tmp_path: Path) -> None:
 def test_read_up_to_the_limit(tree: Path) -> None:
     path = str(tree / 'b' / '1')
     assert read(path, 3) == b'b/1'
-    with pytest.raises(UploadTooLarge, match='may have 2 bytes at most'):
+    with pytest.raises(UploadTooLarge, match='limit of 2 bytes'):
         read(path, 2)
 
 
