@@ -40,7 +40,7 @@ TEST = [
     *DATABASE,
     *REDIS,
     *S3,
-    'anyio>=4.4',
+    'anyio>=4.12',
     'birdisle>=0.2.2',
     'fakeredis>=2.40',
     'moto[server]>=5.0',

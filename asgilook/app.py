@@ -7,46 +7,52 @@ from falcon.media import MessagePackHandler
 
 from .cache import RedisCache
 from .config import Config
-from .events.hub import Events, Hub
-from .images import Images, Thumbnails
+from .events.hub import Hub
+from .events.relay import Relay
+from .events.resource import Events
+from .images import LIST_KEYS, LIST_URI, Images, Thumbnails
 from .metrics import Metrics
+from .redis_clients.factory import create_driver
 from .resources.gallery import add_gallery
 from .resources.health import Health
 from .resources.metrics import MetricsResource
 from .resources.openapi import OpenApi
+from .resources.probes import Probes
 from .store import Store
 from .web.application import Application
 from .web.conditional import Conditional
 from .web.cors import cors
 from .web.lifespan import Draining, Lifespan
 from .web.problems import add_error_handlers
-from .web.shortcut import Shortcut
-from .web.urls import CanonicalUUID, PixelSize
+from .web.urls import CanonicalUrls, CanonicalUUID, PixelSize
 
 
 def create_app(config: Config | None = None) -> Application:
     """Build the service, by default with the settings from the environment."""
     config = config or Config()
     metrics = Metrics()
-    metrics_resource = MetricsResource(metrics)
     draining = Draining()
     store = Store(config, metrics)
-    hub = Hub(config, draining)
-    cache = RedisCache(config)
+    relay = Relay(create_driver(config), config.redis_timeout)
+    hub = Hub(relay, draining, metrics)
+    cache = RedisCache(config, negotiated={LIST_URI: LIST_KEYS})
     images = Images(config, store, publish=hub.publish)
     thumbnails = Thumbnails(config, store)
-    health = Health(
-        storage=store.is_usable,
-        database=store.database_state,
-        redis=cache.redis_state,
-        draining=draining,
+    probes = Probes(
+        is_storage_usable=store.is_usable,
+        free_bytes=store.free_bytes,
+        count_images=store.count,
+        database_state=store.database_state,
+        redis_state=cache.redis_state,
     )
+    metrics_resource = MetricsResource(metrics, probes)
+    health = Health(probes, draining)
 
     app = Application(
         config,
+        cache=cache,
         draining=draining,
-        count=metrics_resource.http.count,
-        shortcut=Shortcut(find=cache.find, is_current=store.is_current),
+        count=metrics_resource.count,
         # NOTE(order): Falcon calls `process_startup` and `process_resource` in this
         #   order, `process_response` in reverse.
         #   Lifespan comes before the cache, whose start never fails: a failing start
@@ -58,6 +64,7 @@ def create_app(config: Config | None = None) -> Application:
         middleware=[
             *cors(config),
             Lifespan(store, draining, hub),
+            CanonicalUrls(),
             Conditional(),
             cache,
         ],

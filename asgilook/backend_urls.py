@@ -1,4 +1,4 @@
-"""URLs of Redis, databases and storages, as settings have them."""
+"""Parsers of the URLs in settings: of Redis, databases and storages."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ import re
 from typing import NamedTuple
 from urllib.parse import SplitResult, unquote, urlsplit
 
-# Bucket names that every S3 accepts (those of AWS).
+# The bucket names of AWS, which other object stores accept, too.
 _BUCKET = re.compile('[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]')
 
 _S3_OPTIONS = ('endpoint', 'region', 'access_key_id', 'secret_access_key')
 
-_SHAPES = {
+_FORMS = {
     'sentinel': 'redis+sentinel://[USER:PASSWORD@]HOST[:PORT],.../SERVICE[/DB]',
     'cluster': 'redis+cluster://[USER:PASSWORD@]HOST[:PORT],...',
 }
-_PORTS = {'sentinel': 26379, 'cluster': 6379}
+_DEFAULT_PORTS = {'sentinel': 26379, 'cluster': 6379}
 
 _url = re.compile(
     r'redis\+(?P<kind>sentinel|cluster)://'
@@ -28,63 +28,64 @@ _node = re.compile(
 ).fullmatch
 
 
-class Servers(NamedTuple):
-    """Where to ask for the server that has a key, and how to log in there.
+class Nodes(NamedTuple):
+    """Entry points to several Redis servers.
 
-    By `kind`, `nodes` are Sentinels, asked without a password for the master of
-    `service`, or a few of the nodes of a Cluster.
+    `addresses` are those of Sentinels, which need no password and know the master of
+    `service`, or of some nodes of a Cluster, depending on `kind`.
     """
 
     kind: str
-    nodes: list[tuple[str, int]]
+    addresses: list[tuple[str, int]]
     username: str | None
     password: str | None
     service: str
     db: int
 
 
-def is_many(url: str) -> bool:
-    """Tell whether a URL is one of these, or means to be one."""
+def has_many_nodes(url: str) -> bool:
+    """Return whether a URL, valid or not, is of Sentinels or a Cluster."""
     return url.startswith('redis+')
 
 
-def parse_servers(url: str) -> Servers:
-    """Take a URL apart; raises ValueError with the shapes that it may have."""
-    found = _url(url)
-    if found is None or not _has_its_path(found):
-        raise ValueError(f'must be {" or ".join(_SHAPES.values())}')
-    kind, username, password = found.group('kind', 'username', 'password')
-    return Servers(
+def parse_nodes(url: str) -> Nodes:
+    """Parse a URL of Sentinels or a Cluster; raises ValueError."""
+    match = _url(url)
+    if match is None or not _has_valid_path(match):
+        raise ValueError(f'must be {" or ".join(_FORMS.values())}')
+    kind, username, password = match.group('kind', 'username', 'password')
+    default_port = _DEFAULT_PORTS[kind]
+    return Nodes(
         kind,
-        [_parse_node(node, _PORTS[kind]) for node in found['nodes'].split(',')],
+        [_parse_address(node, default_port) for node in match['nodes'].split(',')],
         unquote(username) if username else None,
         unquote(password) if password else None,
-        found['service'] or '',
-        int(found['db'] or 0),
+        match['service'] or '',
+        int(match['db'] or 0),
     )
 
 
-def _has_its_path(found: re.Match[str]) -> bool:
-    """Check that a service is named where there is one to name, and only there."""
-    if found['kind'] == 'sentinel':
-        return bool(found['service'])
-    return not found['service'] and found['db'] is None
+def _has_valid_path(match: re.Match[str]) -> bool:
+    """Return whether there is a service for Sentinels, and no path for a Cluster."""
+    if match['kind'] == 'sentinel':
+        return bool(match['service'])
+    return not match['service'] and match['db'] is None
 
 
-def _parse_node(node: str, default_port: int) -> tuple[str, int]:
-    found = _node(node)
-    port = int(found['port'] or default_port) if found else 0
-    if found is None or not 0 < port < 65536:
+def _parse_address(node: str, default_port: int) -> tuple[str, int]:
+    match = _node(node)
+    port = int(match['port'] or default_port) if match else 0
+    if match is None or not 0 < port < 65536:
         raise ValueError(f'{node!r} must be HOST or HOST:PORT')
-    return found['ipv6'] or found['name'], port
+    return match['ipv6'] or match['name'], port
 
 
 def redis_url(value: str) -> str | None:
-    """Parse the URL of a Redis, or none."""
+    """Parse the URL of a Redis; None for `none`."""
     if value.lower() == 'none':
         return None
-    if is_many(value):
-        parse_servers(value)  # raises ValueError for what it can't be
+    if has_many_nodes(value):
+        parse_nodes(value)  # raises ValueError if it is invalid
         return value
     parts = _split(value)
     if parts.scheme not in ('redis', 'rediss', 'unix'):
@@ -93,12 +94,12 @@ def redis_url(value: str) -> str | None:
             'redis+cluster:// or none'
         )
     if parts.scheme != 'unix' and not re.fullmatch('/?[0-9]{0,4}', parts.path):
-        raise ValueError('its path can only be the number of a database')
+        raise ValueError('must have the number of a database as its path, or no path')
     return value
 
 
 def database_url(value: str) -> str | None:
-    """Parse the URL of a database, or none."""
+    """Parse the URL of a database; None for `none`."""
     if value.lower() == 'none':
         return None
     parts = _split(value)
@@ -115,7 +116,7 @@ def database_url(value: str) -> str | None:
 
 
 def storage_url(value: str) -> str | None:
-    """Parse the URL of a folder or of a bucket, or none."""
+    """Parse the URL of a folder or a bucket; None for `none`."""
     if value.lower() == 'none':
         return None
     parts = _split(value)
@@ -129,7 +130,7 @@ def storage_url(value: str) -> str | None:
 
 
 def _is_path(url: str) -> bool:
-    """Tell whether a URL is but an absolute path, other than the root."""
+    """Return whether a URL has only an absolute path, other than the root."""
     return bool(re.fullmatch('[a-z]+:///[^?#]*[^?#/][^?#]*', url))
 
 
@@ -139,7 +140,7 @@ def s3_options(url: str) -> dict[str, str]:
     for option in filter(None, urlsplit(url).query.split('&')):
         name, _, quoted = option.partition('=')
         if name not in _S3_OPTIONS or name in options or not quoted:
-            raise ValueError(f'may have once each of {", ".join(_S3_OPTIONS)}')
+            raise ValueError(f'may have each of {", ".join(_S3_OPTIONS)} once')
         options[name] = unquote(quoted)
     if ('access_key_id' in options) != ('secret_access_key' in options):
         raise ValueError('must have both of access_key_id and secret_access_key')
@@ -153,7 +154,7 @@ def _check_endpoint(value: str) -> None:
 
 
 def _split(value: str) -> SplitResult:
-    """Split a URL; in no error is a part of it, which may be of a password."""
+    """Split a URL; no error message quotes it, as it may contain a password."""
     try:
         parts = urlsplit(value)
         _ = parts.port
@@ -163,6 +164,6 @@ def _split(value: str) -> SplitResult:
 
 
 def redact(url: str) -> str:
-    """Hide the secrets of a URL, also of a malformed one, so that it can be logged."""
+    """Mask the secrets in a URL, valid or not, for messages and logs."""
     url = re.sub(r'(?<=://)([^:@]*):.*@', r'\1:***@', url)
     return re.sub(r'([?&][^=&]*(?:password|secret|token)[^=&]*=)[^&]*', r'\1***', url)

@@ -184,7 +184,7 @@ class CircuitBreaker:
     """
 
     def __init__(
-        self, retry_seconds: float, clock: Callable[[], float] = time.monotonic
+        self, retry_seconds: float, *, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._retry_seconds = retry_seconds
         self._clock = clock

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import shutil
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -13,7 +14,7 @@ from typing import Any, BinaryIO, Literal, TypeVar
 
 import aiofiles.tempfile
 
-from .concurrency import Pool, SingleFlight, outlive
+from .concurrency import Pool, outlive
 from .config import Config
 from .errors import (
     AsgilookError,
@@ -22,13 +23,13 @@ from .errors import (
     ImageNotFound,
     OutcomeUnknown,
     StorageUnavailable,
-    StoredImageDamaged,
 )
 from .imaging import transform
+from .imaging.transform import Format
 from .index.factory import make_index
 from .metrics import Metrics
 from .models import CheckDeadline, Image, Page, Size
-from .storage import atomic
+from .renderer import Renderer
 from .storage.base import NewObject
 from .storage.factory import local_folder, make_storage, make_threads
 from .storage.stream import FileStream
@@ -58,7 +59,14 @@ class Store:
         self._pool = Pool(
             config.threads, config.queue_size, config.render_timeout, self._metrics
         )
-        self._renders: SingleFlight[tuple[Image, Size], bytes] = SingleFlight()
+        self._renderer = Renderer(
+            config=config,
+            storage=self._storage,
+            pool=self._pool,
+            call=self._call,
+            is_current=self._index.is_current,
+            metrics=self._metrics,
+        )
         self._saves: set[asyncio.Task[Image]] = set()
 
     async def start(self) -> None:
@@ -74,7 +82,7 @@ class Store:
         await self._settle(LAST_SECONDS)
         await self._pool.stop()
         await self._settle(None)
-        await self._renders.stop()
+        await self._renderer.stop()
         await self._index.stop()
         await self._call(self._storage.stop)
         if self._threads is not None:
@@ -94,6 +102,14 @@ class Store:
         if self._config.database_url is None:
             return 'none'
         return 'up' if await self._index.is_usable() else 'down'
+
+    async def count(self) -> int:
+        """Return the number of images; raises `StorageUnavailable`."""
+        return await self._index.count()
+
+    def free_bytes(self) -> int:
+        """Return the free bytes of the storage folder; this may block."""
+        return shutil.disk_usage(self._folder).free
 
     @contextlib.asynccontextmanager
     async def upload(self) -> AsyncIterator[Any]:
@@ -136,6 +152,10 @@ class Store:
         """Tell whether an image is still the one that is stored."""
         return self._index.is_current(image)
 
+    async def list_version(self) -> str | None:
+        """Return the state of the whole list, as in `Page.state`; None if unknown."""
+        return await self._index.version()
+
     async def list_images(self, limit: int, after: str | None = None) -> Page:
         """Return a page of images, oldest first; raises `InvalidRequest`."""
         return await self._index.page(limit, after)
@@ -174,14 +194,14 @@ class Store:
             task.add_done_callback(_release)
             raise
 
-    async def make_thumbnail(self, image: Image, size: Size) -> bytes:
-        """Render a thumbnail: once for any number of callers that wait for it.
+    async def make_thumbnail(
+        self, image: Image, size: Size, format_: Format = 'jpeg'
+    ) -> bytes:
+        """Return a thumbnail of a listed size, made once for all concurrent callers.
 
         Raises `Busy`, `DeadlineExceeded`, `ImageNotFound` or `StoredImageDamaged`.
         """
-        job = partial(self._render, image, size)
-        run = partial(self._pool.run, job, 'thumbnail')
-        return await self._renders.run((image, size), run)
+        return await self._renderer.render(image, size, format_)
 
     async def delete(self, image: Image) -> None:
         """Remove an image for good, or raise `ImageNotFound`."""
@@ -192,6 +212,7 @@ class Store:
             if self._config.database_url is None:
                 raise  # there the file is the image
             log.warning('deleted %s, but not its file: %s', image.image_id, ex)
+        await self._renderer.remove_preview(image.image_id)
 
     async def _save(self, image_id: str, source: BinaryIO) -> Image:
         with source, self._storage.local.writing():
@@ -200,7 +221,9 @@ class Store:
                 job = partial(self._convert, source, new.file)
                 converted = await self._pool.run(job, 'upload')
                 self._metrics.uploads.labels(converted.format.lower()).inc()
-                return await self._publish(new, image_id, converted.size)
+                image = await self._publish(new, image_id, converted.size)
+                await self._renderer.store_preview(image, converted.preview)
+                return image
             except DeadlineExceeded as ex:
                 raise ImageDamaged(str(ex)) from ex
             finally:
@@ -234,36 +257,9 @@ class Store:
             target,
             max_pixels=self._config.max_pixels,
             quality=self._config.jpeg_quality,
+            min_thumb_size=self._config.min_thumb_size,
             check_deadline=check_deadline,
         )
-
-    def _render(self, image: Image, size: Size, check_deadline: CheckDeadline) -> bytes:
-        """Return a thumbnail of a stored image as a JPEG."""
-        quality = self._config.jpeg_quality
-        # PERF: Pillow releases the GIL only while it writes to a file descriptor.
-        with (
-            os.fdopen(os.memfd_create('thumbnail'), 'w+b') as target,
-            self._storage.open(image.image_id) as source,
-        ):
-            try:
-                transform.thumbnail(
-                    source,
-                    target,
-                    size,
-                    quality=quality,
-                    check_deadline=check_deadline,
-                )
-            except ImageDamaged as ex:
-                self._storage.local.damaged(image.image_id, str(ex.__cause__ or ex))
-                raise StoredImageDamaged('The stored image is damaged.') from ex
-            except OSError as ex:
-                if ex.errno in atomic.FULL:
-                    raise MemoryError from ex
-                with self._storage.local.reading(image.image_id):
-                    raise
-            self._storage.local.intact(image.image_id)
-            target.seek(0)
-            return target.read()
 
     def _read(self, image: Image) -> bytes:
         local = self._storage.local

@@ -1,4 +1,4 @@
-"""Parsers of settings: text from the environment to a value, or ValueError."""
+"""Parsers of settings: each turns text into a value, or raises ValueError."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ _UNITS = {None: 1, 'KiB': 1024, 'MiB': 1024**2, 'GiB': 1024**3}
 
 
 def text(value: str) -> str:
-    """Parse anything."""
+    """Return any text."""
     return value
 
 
 def optional_text(value: str) -> str | None:
-    """Parse anything, or none."""
+    """Return any text, or None for `none`."""
     return None if value.lower() == 'none' else value
 
 
-def integer(least: int, most: int = 2**53) -> Callable[[str], int]:
-    """Make a parser of whole numbers."""
+def integer(minimum: int, maximum: int = 2**53) -> Callable[[str], int]:
+    """Return a parser of whole numbers in a range."""
 
     def parse(value: str) -> int:
-        if not re.fullmatch(r'[0-9]+', value) or not least <= int(value) <= most:
-            raise ValueError(f'must be a whole number from {least} to {most}')
+        if not re.fullmatch(r'[0-9]+', value) or not minimum <= int(value) <= maximum:
+            raise ValueError(f'must be a whole number from {minimum} to {maximum}')
         return int(value)
 
     return parse
 
 
 def size(value: str) -> int:
-    """Parse bytes, such as `512 KiB`."""
+    """Parse a number of bytes, such as `512 KiB`."""
     match = re.fullmatch(r'([0-9]+) ?([KMG]iB)?', value)
     if not match:
         raise ValueError('must be a number of bytes, such as 4096, 512 KiB or 1 MiB')
@@ -39,20 +39,25 @@ def size(value: str) -> int:
 
 
 def seconds(value: str) -> float:
-    """Parse seconds, up to a day."""
-    number = float(value)
+    """Parse a duration of at most a day, in seconds."""
+    try:
+        number = float(value)
+    except ValueError:
+        number = 0.0
     if not 0 < number <= 86400:
-        raise ValueError('must be seconds, more than 0 and at most 86400')
+        raise ValueError('must be a number of seconds, above 0 and at most 86400')
     return number
 
 
 def threads(value: str) -> int:
     """Parse a number of threads."""
-    return os.cpu_count() or 1 if value == 'number of CPUs' else integer(1, 256)(value)
+    if value == 'number of CPUs':
+        return os.cpu_count() or 1
+    return integer(1, 256)(value)
 
 
 def one_of(*words: str) -> Callable[[str], str]:
-    """Make a parser of these words alone."""
+    """Return a parser that accepts only these words."""
 
     def parse(value: str) -> str:
         if value not in words:
@@ -63,11 +68,13 @@ def one_of(*words: str) -> Callable[[str], str]:
 
 
 def origins(value: str) -> str | list[str] | None:
-    """Parse `*`, or origins such as `https://example.com` between commas (RFC 6454)."""
+    """Parse `*`, `none`, or comma-separated origins (RFC 6454)."""
     if value in ('none', '*'):
         return None if value == 'none' else value
     found = [origin.strip() for origin in value.split(',')]
     for origin in found:
         if not re.fullmatch(r'https?://[^/\s]+', origin):
-            raise ValueError('must be *, none, or origins between commas')
+            raise ValueError(
+                'must be *, none, or comma-separated origins such as https://example.com'
+            )
     return found

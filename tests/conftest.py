@@ -142,6 +142,12 @@ def logged(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 
 @pytest.fixture(scope='session')
+def anyio_backend() -> str:
+    """Run asynchronous tests on asyncio."""
+    return 'asyncio'
+
+
+@pytest.fixture(scope='session')
 def redis_server() -> Iterator[RedisServer]:
     """Start a server once, as that is slow."""
     server = RedisServer()

@@ -112,7 +112,7 @@ def test_server_without_redis(tmp_path: Path) -> None:
         check_session(server)
         about_redis = [line for line in server.log.splitlines() if 'Redis' in line]
         assert len(about_redis) == 1
-        assert 'no Redis at redis://127.0.0.1:1' in about_redis[0]
+        assert 'Redis unavailable at redis://127.0.0.1:1' in about_redis[0]
 
 
 def test_server_with_redis(tmp_path: Path) -> None:
@@ -235,9 +235,15 @@ def test_server_redis_outages(tmp_path: Path) -> None:
                     redis_again.command('CONFIG SET maxmemory 0')
                     took['emptied'] = traffic.until_hits()
 
-    # On a busy machine, a timeout may add another outage, and another line.
-    said = re.findall('no Redis|is back|refused a command', server.log)
-    assert set(said) == {'no Redis', 'is back', 'refused a command'}
+    # A busy machine may lose Redis once more, for a moment: that is a line, too.
+    said = re.findall(
+        'Redis unavailable|is available again|rejected a command', server.log
+    )
+    assert set(said) == {
+        'Redis unavailable',
+        'is available again',
+        'rejected a command',
+    }
     assert len(said) < 12
     assert {answer.status for answer in traffic.answers} == {200, 201}
     slowest = max(answer.seconds for answer in traffic.answers)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import io
 import os
 import threading
 from collections.abc import Awaitable, Callable
@@ -326,19 +327,39 @@ def test_thumbnail(run: Run, photo: bytes) -> None:
     run(scenario)
 
 
-def test_thumbnail_of_a_file_that_cannot_be_read(
-    run: Run, monkeypatch: pytest.MonkeyPatch, photo: bytes
-) -> None:
-    def fail(*args: object, **kwargs: object) -> None:
+class BrokenFile(io.BytesIO):
+    """A file on a broken disk."""
+
+    def read(self, size: int | None = -1) -> bytes:
         raise OSError(errno.EIO, 'Input/output error')
 
+
+def test_file_on_a_broken_disk(
+    config: Config,
+    run: Run,
+    monkeypatch: pytest.MonkeyPatch,
+    photo: bytes,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     async def scenario(store: Store) -> None:
         image = await save(store, FIRST, photo)
-        monkeypatch.setattr(transform, 'thumbnail', fail)
-        with pytest.raises(StorageUnavailable):
-            await store.make_thumbnail(image, (256, 128))
+        with monkeypatch.context() as patch:
+            patch.setattr(folder.FolderStorage, 'open', lambda *args: BrokenFile())
+            for _ in range(2):
+                with pytest.raises(StorageUnavailable):
+                    await store.make_thumbnail(image, (256, 128))
+                with pytest.raises(StorageUnavailable):
+                    await store.read(image)
+                with pytest.raises(StorageUnavailable):
+                    await store.open_stream(image, 0, 9)
+        await store.read(image)
 
     run(scenario)
+    path = f'{config.storage_path}/{FIRST}'
+    assert logged(caplog) == [
+        f'WARNING image file {path}: Input/output error (EIO); requests for it fail',
+        f'WARNING image file {path} can be read again',
+    ]
 
 
 def test_thumbnail_waiters_share_a_render(

@@ -13,9 +13,15 @@ import sys
 import time
 from contextlib import closing, suppress
 
-from ..config import Config, ConfigError
-from ..errors import AsgilookError, ImageNotFound, StorageUnavailable
+from ..config import Config
+from ..errors import (
+    AsgilookError,
+    ImageNotFound,
+    ImageUnreadable,
+    StorageUnavailable,
+)
 from ..models import Entry, Image
+from .check_previews import PreviewCheck
 from .places import Place, open_place
 
 _TABLE = (
@@ -101,8 +107,12 @@ class Comparison:
         if file.error:
             self._report_unreadable(file)
             return
-        is_young = time.time_ns() - file.stored_ns < self._min_age_ns
-        if is_young or await self._place.index.get(file.image_id) is not None:
+        try:
+            is_listed = await self._place.index.get(file.image_id) is not None
+        except ImageUnreadable as ex:
+            self._report_unreadable(file._replace(error=str(ex.__cause__)))
+            return
+        if is_listed or time.time_ns() - file.stored_ns < self._min_age_ns:
             return
         if await asyncio.to_thread(self._has_file, file.image_id):
             self.orphans += 1
@@ -134,21 +144,20 @@ class Comparison:
 def check(config: Config, min_age: float, *, remove: bool) -> int:
     """Compare storage and index, print the differences, and return the exit code.
 
-    Raises `ConfigError`.
+    Without a database the files themselves are the list: one that is not listed is an
+    image that can't be read, and is never removed.
     """
-    if remove and config.database_url is None:
-        raise ConfigError(
-            '--remove-orphans needs a database: without one, the files are the list, '
-            'and a file that is not listed is an image that can not be read'
-        )
-    return _report(asyncio.run(_run(config, min_age, remove=remove)))
+    return asyncio.run(_run(config, min_age, remove=remove))
 
 
-async def _run(config: Config, min_age: float, *, remove: bool) -> Comparison:
+async def _run(config: Config, min_age: float, *, remove: bool) -> int:
     async with open_place(config) as place:
-        comparison = Comparison(place, min_age, remove=remove)
+        remove_files = remove and config.database_url is not None
+        comparison = Comparison(place, min_age, remove=remove_files)
         await comparison.run()
-        return comparison
+        previews = PreviewCheck(place, remove=remove)
+        await previews.run()
+    return max(_report(comparison), _report_previews(previews))
 
 
 def _report(result: Comparison) -> int:
@@ -163,3 +172,12 @@ def _report(result: Comparison) -> int:
         return 1
     is_wrong = result.wrong or result.unreadable or result.orphans > result.removed
     return 1 if is_wrong else 0
+
+
+def _report_previews(result: PreviewCheck) -> int:
+    if result.orphans:
+        print(f'{result.orphans} previews without an image, {result.removed} removed')
+    if result.failure:
+        print(f'asgilook: previews: {result.failure}', file=sys.stderr)
+        return 1
+    return 1 if result.orphans > result.removed else 0

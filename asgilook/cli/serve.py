@@ -5,9 +5,10 @@ from __future__ import annotations
 import uvicorn
 
 from ..config import Config
-from ..web.access_log import log_config
 from ..web.connections import raise_file_limit
+from ..web.log_format import log_config
 from ..web.uvicorn_protocol import LimitedProtocol
+from ..worker_files import shared_folder
 from .places import prepared
 
 # After SIGTERM, time limit for requests in progress, in seconds.
@@ -23,20 +24,21 @@ def serve(host: str, port: int, workers: int) -> int:
 
     Raises `ConfigError` for a wrong setting.
     """
-    prepared(Config())
+    config = prepared(Config())
     raise_file_limit()
-    uvicorn.run(
-        'asgilook.asgi:app',
-        host=host,
-        port=port,
-        workers=workers,
-        http=LimitedProtocol,
-        ws='none',
-        lifespan='on',
-        timeout_graceful_shutdown=GRACEFUL_SHUTDOWN,
-        timeout_keep_alive=KEEP_ALIVE,
-        server_header=False,
-        access_log=False,
-        log_config=log_config(),
-    )
+    with shared_folder(workers):
+        uvicorn.run(
+            'asgilook.asgi:app',
+            host=host,
+            port=port,
+            workers=workers,
+            http=LimitedProtocol,
+            ws='none',
+            lifespan='on',
+            timeout_graceful_shutdown=GRACEFUL_SHUTDOWN,
+            timeout_keep_alive=KEEP_ALIVE,
+            server_header=False,
+            access_log=False,
+            log_config=log_config(config.access_log),
+        )
     return 0

@@ -1,1 +1,1 @@
-"""Server-Sent Events: additions and deletions, shared between workers."""
+"""Server-Sent Events of additions and deletions, shared between workers."""

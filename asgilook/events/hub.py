@@ -1,85 +1,64 @@
-"""Server-Sent Events: what is uploaded and deleted, told to whoever listens.
+"""The event streams of a worker, and what they receive.
 
-Every worker has a `Hub` of its own subscriptions. With Redis, events go through it,
-also to the worker that they come from: so all workers have one history, and a client
-may resume at any of them. Without, events stay within their worker. Whoever may have
-missed some is told to `reload`: to read the list again.
+With Redis, all events go through it, and return to the worker that sent them: so all
+workers have the same history, and a client can resume at any of them. Without Redis,
+events stay within their worker. A client that may have missed events receives
+`reload`: it must request the list again.
 """
 
 from __future__ import annotations
 
 import asyncio
-import io
 import logging
-import re
 import secrets
 import time
 import weakref
 from typing import Any
 
-import falcon
-import falcon.asgi
-import msgpack
-
-from ..config import Config
 from ..errors import Unavailable
-from ..redis_clients.factory import create_driver
+from ..metrics import Metrics
 from ..web.lifespan import Draining
+from .history import History
+from .messages import Event, InvalidMessage, parse
 from .relay import Relay
-from .stream import Subscription, encode
+from .stream import EventStream
 
 log = logging.getLogger(__name__)
 
-# What a client can have missed and still resume.
-HISTORY = 1000
-SUBSCRIBERS = 10_000
+HISTORY_SIZE = 1000
+MAX_IN_FLIGHT = 1000
+MAX_STREAMS = 10_000
 RETRY_MS = 2000
 
-# A thousand streams are not written to at once, which would hold up all else: each
-# one adds to the seconds over which they spread, up to a limit.
-SPREAD = 0.001
-MOST_SPREAD = 0.8
-
-_NAMES = frozenset({'image', 'deleted', 'reload'})
-_ID = re.compile('[0-9a-f]{1,32}-[0-9a-f]{1,32}')
-_VERSION = 1
-_LARGEST = 64 * 1024
-
-_HEADERS = {
-    'Cache-Control': 'no-store',
-    'Content-Type': 'text/event-stream',
-    'X-Accel-Buffering': 'no',
-    'X-Content-Type-Options': 'nosniff',
-}
+# PERF: writing to thousands of streams at once delays other requests. The writes are
+# spread over a time that grows with the number of streams, up to a limit.
+SPREAD_SECONDS_PER_STREAM = 0.001
+MAX_SPREAD_SECONDS = 0.8
 
 
 class Hub:
-    """The subscriptions of this worker.
+    """Delivers events to the open streams of this worker."""
 
-    `dropped` counts those that were ended because their clients did not read.
-    """
-
-    def __init__(self, config: Config, draining: Draining) -> None:
+    def __init__(self, relay: Relay, draining: Draining, metrics: Metrics) -> None:
+        self._relay = relay
         self._draining = draining
-        self._relay = Relay(create_driver(config), config.redis_timeout, self)
-        self._subscriptions: weakref.WeakSet[Subscription] = weakref.WeakSet()
+        self._metrics = metrics
+        self._streams: weakref.WeakSet[EventStream] = weakref.WeakSet()
         self._token = secrets.token_hex(4)
         self._last_ns = 0
-        self._history: dict[str, bytes] = {}
-        self._before_history = self._new_id()
-        # On their way through Redis; and whether any were told in this worker only.
-        self._sent: dict[str, tuple[str, Any]] = {}
-        self._told_alone = False
+        self._history = History(self._new_id(), HISTORY_SIZE)
+        # Events that were sent through Redis, and have not returned yet.
+        self._in_flight: dict[str, Event] = {}
+        self._others_missed_events = False
         self._closing: asyncio.Task[None] | None = None
-        self.dropped = 0
 
     def __len__(self) -> int:
-        return len(self._subscriptions)
+        return len(self._streams)
 
     async def start(self) -> None:
-        """Join the other workers, in the background."""
-        self._relay.start()
-        self._closing = asyncio.create_task(self._close_in_time())
+        """Connect to the other workers, in the background."""
+        self._relay.start(self)
+        self._closing = asyncio.create_task(self._close_when_draining())
 
     async def stop(self) -> None:
         """End all streams."""
@@ -89,117 +68,92 @@ class Hub:
             self._closing.cancel()
 
     def publish(self, name: str, data: Any) -> None:
-        """Tell all subscribers of all workers, soon: `data` goes as JSON."""
-        event_id = self._new_id()
-        message = msgpack.packb([_VERSION, event_id, name, data])
-        if len(self._sent) < HISTORY and self._relay.send(message):
-            self._sent[event_id] = name, data
+        """Send an event to the streams of all workers, without waiting for it."""
+        event = Event(self._new_id(), name, data)
+        is_full = len(self._in_flight) >= MAX_IN_FLIGHT
+        if not is_full and self._relay.send(event.to_message()):
+            self._in_flight[event.event_id] = event
         else:
-            self._tell_alone(event_id, name, data)
+            self._deliver_locally(event)
 
-    def subscribe(self, last_event_id: str | None = None) -> Subscription:
-        """Begin a stream with what came after an event; raises `Unavailable`."""
-        if self._draining.is_draining or len(self) >= SUBSCRIBERS:
-            raise Unavailable('There can be no more event streams now.', 5)
-        subscription = Subscription(self._greet(last_event_id), self._spread)
-        self._subscriptions.add(subscription)
-        return subscription
+    def subscribe(self, last_event_id: str | None = None) -> EventStream:
+        """Open a stream with the events after the given one; raises `Unavailable`."""
+        if self._draining.is_draining or len(self) >= MAX_STREAMS:
+            raise Unavailable('Too many event streams are open.', 5)
+        stream = EventStream(self._greeting(last_event_id), spread=self.spread)
+        self._streams.add(stream)
+        return stream
 
-    def joined(self) -> None:
-        """Redis is there; what others did until now is unknown."""
+    def spread(self) -> float:
+        """Return over how many seconds to spread the writes of one event."""
+        return min(MAX_SPREAD_SECONDS, SPREAD_SECONDS_PER_STREAM * len(self))
+
+    def on_connect(self) -> None:
+        """Handle a connection to Redis; earlier events of other workers are unknown."""
         self._reload(self._new_id())
-        if self._told_alone:
-            self._told_alone = False
+        if self._others_missed_events:
+            self._others_missed_events = False
             self.publish('reload', {})
 
-    def received(self, message: bytes) -> None:
-        """Take an event of any worker, and nothing else that may be in Redis."""
+    def on_message(self, message: bytes) -> None:
+        """Deliver the event of any worker."""
         try:
-            version, event_id, name, data = msgpack.unpackb(message[:_LARGEST])
-            block = encode(event_id, name, data)
-        except Exception:  # garbage may fail in any way
+            event = parse(message)
+        except InvalidMessage as ex:
+            self._metrics.events_invalid.inc()
+            log.debug('ignored a message in Redis: %s', ex)
             return
-        if version != _VERSION or name not in _NAMES or not _ID.fullmatch(event_id):
-            return
-        self._sent.pop(event_id, None)
-        if name == 'reload':
-            self._reload(event_id)
+        self._in_flight.pop(event.event_id, None)
+        if event.name == 'reload':
+            self._reload(event.event_id)
         else:
-            self._tell(event_id, block)
+            self._deliver(event)
 
-    def left(self) -> None:
-        """Redis is gone; what has not come back is told here at least."""
-        sent, self._sent = self._sent, {}
-        for event_id, (name, data) in sent.items():
-            self._tell_alone(event_id, name, data)
+    def on_disconnect(self) -> None:
+        """Deliver the events that Redis has not returned."""
+        lost, self._in_flight = self._in_flight, {}
+        for event in lost.values():
+            self._deliver_locally(event)
 
     def _new_id(self) -> str:
         self._last_ns = max(self._last_ns + 1, time.time_ns())
         return f'{self._last_ns:x}-{self._token}'
 
-    def _tell_alone(self, event_id: str, name: str, data: Any) -> None:
-        self._told_alone = True
-        self._tell(event_id, encode(event_id, name, data))
+    def _deliver_locally(self, event: Event) -> None:
+        self._others_missed_events = True
+        self._deliver(event)
 
-    def _tell(self, event_id: str, block: bytes) -> None:
-        self._history[event_id] = block
-        if len(self._history) > HISTORY:
-            self._before_history = next(iter(self._history))
-            del self._history[self._before_history]
-        self._put(block)
+    def _deliver(self, event: Event) -> None:
+        block = event.to_block()
+        self._history.append(event.event_id, block)
+        self._broadcast(block)
 
     def _reload(self, event_id: str) -> None:
-        self._history.clear()
-        self._before_history = event_id
-        self._put(encode(event_id, 'reload', {}))
+        self._history.restart(event_id)
+        self._broadcast(Event(event_id, 'reload', {}).to_block())
 
-    def _put(self, block: bytes) -> None:
-        dropped = [each for each in list(self._subscriptions) if not each.put(block)]
+    def _broadcast(self, block: bytes) -> None:
+        dropped = [each for each in list(self._streams) if not each.put(block)]
         if dropped:
-            self._subscriptions.difference_update(dropped)
-            self.dropped += len(dropped)
-            log.warning('dropped %d subscribers that did not read', len(dropped))
+            self._streams.difference_update(dropped)
+            self._metrics.event_streams_dropped.inc(len(dropped))
+            log.warning('Closed %d event streams of slow clients', len(dropped))
 
-    def _greet(self, last: str | None) -> bytes:
-        """Write what came after the event `last`, and then where the stream is."""
-        ids = [self._before_history, *self._history]
-        missed: list[bytes] = []
-        if last in ids:
-            missed = list(self._history.values())[ids.index(last) :]
-        elif last is not None:
-            missed = [encode(ids[-1], 'reload', {})]
-        return b''.join(missed) + f'retry: {RETRY_MS}\nid: {ids[-1]}\n\n'.encode()
+    def _greeting(self, last_event_id: str | None) -> bytes:
+        """Return the events after the given one, and the position in the history."""
+        last_id = self._history.last_id
+        missed: list[bytes] | None = []
+        if last_event_id is not None:
+            missed = self._history.since(last_event_id)
+        if missed is None:
+            missed = [Event(last_id, 'reload', {}).to_block()]
+        return b''.join(missed) + f'retry: {RETRY_MS}\nid: {last_id}\n\n'.encode()
 
-    def _spread(self) -> float:
-        return min(MOST_SPREAD, SPREAD * len(self))
-
-    async def _close_in_time(self) -> None:
-        """End the streams before the server waits for them to end."""
+    async def _close_when_draining(self) -> None:
+        """Close the streams early: on shutdown the server waits for them to end."""
         await self._draining.wait()
         self._close()
 
     def _close(self) -> None:
-        for subscription in list(self._subscriptions):
-            subscription.end()
-
-
-class Events:
-    """The event stream at `/events`."""
-
-    def __init__(self, hub: Hub) -> None:
-        self._hub = hub
-
-    async def on_get(
-        self, req: falcon.asgi.Request, resp: falcon.asgi.Response
-    ) -> None:
-        """Stream events from now on, or from where the client was."""
-        resp.set_headers(_HEADERS)
-        resp.sse = self._hub.subscribe(req.get_header('Last-Event-ID'))
-
-    async def on_head(
-        self, req: falcon.asgi.Request, resp: falcon.asgi.Response
-    ) -> None:
-        """Say what `on_get` would, without a stream."""
-        resp.set_headers(_HEADERS)
-        # Not read: it keeps Falcon from announcing a length of 0.
-        resp.stream = io.BytesIO()  # type: ignore[assignment]
+        for stream in list(self._streams):
+            stream.end()

@@ -1,7 +1,7 @@
-"""Messages between the workers, through Redis pub/sub, for as long as it is there.
+"""Messages between workers, through Redis pub/sub.
 
-Redis is a convenience: a worker that has lost it knows so within seconds, and tries
-to join again once a second. The connections are its own, apart from the cache's.
+A lost connection is noticed within seconds, and tried again once a second. The
+connections are separate from those of the cache.
 """
 
 from __future__ import annotations
@@ -13,85 +13,89 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
-from ..redis_clients.client import Driver, Subscription
+from ..redis_clients.client import Driver, PubSub
 
 log = logging.getLogger(__name__)
 
 CHANNEL = 'asgilook:events'
 
 RETRY_SECONDS = 1.0
-# A connection that says nothing is asked whether it still lives.
+# An idle connection is pinged at this interval.
 PING_SECONDS = 5.0
 
 # Messages that wait to be sent.
-OUTBOX = 1000
-# Sent to find out whether that is allowed; means nothing to listeners.
-_HELLO = b''
+MAX_OUTBOX = 1000
+# Sent first, to learn whether publishing is permitted; subscribers ignore it.
+_PROBE = b''
 
 
 class Listener(Protocol):
-    """Who hears what comes through."""
+    """The receiver of messages."""
 
-    def joined(self) -> None:
-        """From now on messages come through."""
+    def on_connect(self) -> None:
+        """Messages are passed on from now on."""
 
-    def received(self, message: bytes) -> None:
-        """Take a message of any worker, this one among them."""
+    def on_message(self, message: bytes) -> None:
+        """Receive the message of any worker, including this one."""
 
-    def left(self) -> None:
-        """Nothing comes through any more; messages may have been lost."""
+    def on_disconnect(self) -> None:
+        """Messages are not passed on any more; some may have been lost."""
 
 
 class Relay:
-    """Sends messages to all workers, and gives theirs to a listener.
+    """Sends messages to all workers, and passes theirs to a listener.
 
     Args:
-        driver: talks to Redis.
-        timeout: seconds that a command may take.
-        listener: hears what comes through.
+        driver: the library that talks to Redis.
+        timeout: time limit of a command, in seconds.
     """
 
-    def __init__(self, driver: Driver, timeout: float, listener: Listener) -> None:
+    def __init__(self, driver: Driver, timeout: float) -> None:
         self._driver = driver
         self._timeout = timeout
-        self._listener = listener
-        self._is_joined = False
+        self._is_connected = False
+        self._is_lost = False
         self._outbox: collections.deque[bytes] = collections.deque()
         self._wake = asyncio.Event()
         self._stopping = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
-    def start(self) -> None:
-        """Begin to join."""
+    @property
+    def is_connected(self) -> bool:
+        """Whether messages are passed on."""
+        return self._is_connected
+
+    def start(self, listener: Listener) -> None:
+        """Connect in the background."""
         self._wake, self._stopping = asyncio.Event(), asyncio.Event()
-        self._task = asyncio.get_running_loop().create_task(self._run())
+        self._task = asyncio.create_task(self._run(listener))
 
     async def stop(self) -> None:
-        """Leave, and close the connections."""
+        """Disconnect."""
         self._stopping.set()
-        self._wake.set()
         if self._task is not None:
             await self._task
 
     def send(self, message: bytes) -> bool:
-        """Send a message soon; False where it can't be, so that nobody will get it."""
-        if not self._is_joined or len(self._outbox) >= OUTBOX:
+        """Send a message soon; return False if no worker will receive it."""
+        if not self._is_connected or len(self._outbox) >= MAX_OUTBOX:
             return False
         self._outbox.append(message)
         self._wake.set()
         return True
 
-    async def _run(self) -> None:
+    async def _run(self, listener: Listener) -> None:
+        """Connect again after every loss, until the relay stops or without a Redis."""
         while not self._stopping.is_set():
-            try:
-                async with asyncio.timeout(self._timeout):
-                    if not await self._driver.connect():
-                        return
-                    subscription = await self._driver.subscribe(CHANNEL)
-                await self._session(subscription)
-            except Exception as ex:  # clients fail in many ways
-                log.debug('no Redis for events: %r', ex)
-            await self._soon(self._driver.disconnect)
+            # NOTE(cancellation): each connection has a task of its own, and the
+            # CancelledError of that task counts as a loss. A library may leave
+            # `Task.cancelling()` above zero, and then `asyncio.timeout` of Python
+            # before 3.11.3 raises CancelledError (python/cpython#102780).
+            connection = asyncio.create_task(self._connect(listener))
+            await asyncio.wait({connection})
+            if not connection.cancelled() and connection.exception() is None:
+                return
+            log.debug('connection for events ended: %r', connection)
             await self._pause()
 
     async def _pause(self) -> None:
@@ -99,61 +103,81 @@ class Relay:
             async with asyncio.timeout(RETRY_SECONDS):
                 await self._stopping.wait()
 
-    async def _session(self, subscription: Subscription) -> None:
-        """Pass messages on until the connection is lost; raises for any reason."""
+    async def _connect(self, listener: Listener) -> None:
+        """Run one connection until it is lost, which raises; return without a Redis."""
         try:
             async with asyncio.timeout(self._timeout):
-                await self._driver.publish(CHANNEL, _HELLO)
-            self._join()
-            async with asyncio.TaskGroup() as group:
-                group.create_task(self._receive(subscription))
-                group.create_task(self._send(subscription))
-                group.create_task(self._end(subscription))
+                if not await self._driver.connect():
+                    return
+                pubsub = await self._driver.subscribe(CHANNEL)
+            await self._pass_on(pubsub, listener)
         finally:
-            self._leave()
-            await self._soon(subscription.close)
+            await self._close(self._driver.disconnect)
 
-    async def _soon(self, close: Callable[[], Awaitable[None]]) -> None:
+    async def _pass_on(self, pubsub: PubSub, listener: Listener) -> None:
+        """Send and receive until the connection is lost or closed, which raises."""
+        tasks = [
+            asyncio.create_task(self._send(pubsub, listener)),
+            asyncio.create_task(self._receive(pubsub, listener)),
+            asyncio.create_task(self._stopping.wait()),
+        ]
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            # NOTE(order): in Python 3.11 `asyncio.wait_for`, and so a library, may miss
+            # a cancellation; a closed connection ends these tasks in any case.
+            await self._close(pubsub.close)
+            for task in tasks:
+                task.cancel()
+            results = await asyncio.gather(*tasks, return_exceptions=True)
+            errors = [each for each in results if isinstance(each, Exception)]
+            error = [*errors, ConnectionAbortedError('cancelled')][0]
+            self._set_disconnected(listener, error)
+        raise error
+
+    async def _close(self, close: Callable[[], Awaitable[None]]) -> None:
         with contextlib.suppress(Exception):
             async with asyncio.timeout(self._timeout):
                 await close()
 
-    def _join(self) -> None:
-        if self._stopping.is_set():
-            raise ConnectionAbortedError('stopping')
-        self._is_joined = True
-        log.debug('events go through Redis')
-        self._listener.joined()
+    def _set_connected(self, listener: Listener) -> None:
+        if self._is_lost:
+            self._is_lost = False
+            log.warning('Redis reconnected: events are shared between workers')
+        self._is_connected = True
+        listener.on_connect()
 
-    def _leave(self) -> None:
-        if not self._is_joined:
+    def _set_disconnected(self, listener: Listener, error: Exception) -> None:
+        if not self._is_connected:
             return
-        self._is_joined = False
+        self._is_connected = False
         self._outbox.clear()
         if not self._stopping.is_set():
-            log.warning('lost Redis: events stay within their worker')
-        self._listener.left()
+            self._is_lost = True
+            reason = str(error) or type(error).__name__
+            log.warning('Redis lost (%s): events stay within their worker', reason)
+        listener.on_disconnect()
 
-    async def _receive(self, subscription: Subscription) -> None:
-        async for message in subscription.messages():
-            self._listener.received(message)
-        raise ConnectionResetError('Redis hung up')
+    async def _receive(self, pubsub: PubSub, listener: Listener) -> None:
+        async for message in pubsub.messages():
+            if message != _PROBE:
+                listener.on_message(message)
+        raise ConnectionResetError('connection closed')
 
-    async def _send(self, subscription: Subscription) -> None:
-        while not self._stopping.is_set():
+    async def _send(self, pubsub: PubSub, listener: Listener) -> None:
+        await self._publish(_PROBE)
+        self._set_connected(listener)
+        while True:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(PING_SECONDS):
                     await self._wake.wait()
             self._wake.clear()
             async with asyncio.timeout(self._timeout):
-                await subscription.ping()
+                await pubsub.ping()
             while self._outbox:
-                async with asyncio.timeout(self._timeout):
-                    await self._driver.publish(CHANNEL, self._outbox[0])
+                await self._publish(self._outbox[0])
                 self._outbox.popleft()
 
-    async def _end(self, subscription: Subscription) -> None:
-        await self._stopping.wait()
-        # In Python 3.11 wait_for(), and so a client, may miss that it is cancelled.
-        await self._soon(subscription.close)
-        raise ConnectionAbortedError('stopping')
+    async def _publish(self, message: bytes) -> None:
+        async with asyncio.timeout(self._timeout):
+            await self._driver.publish(CHANNEL, message)

@@ -1,34 +1,34 @@
-"""One client's event stream: what waits for it, and when it is written."""
+"""The event stream of one client: its queue, and the times of its writes."""
 
 from __future__ import annotations
 
 import asyncio
 import collections
 import itertools
-import json
 import math
 from collections.abc import Callable
-from typing import Any, Self
+from typing import Self
 
 from falcon.asgi import SSEvent
 from falcon.media import BaseHandler
 
-# Events that wait for a client that reads slowly, before it is dropped.
-QUEUE = 250
+# Events that wait for a slow client, before its stream is closed.
+MAX_QUEUE = 250
 
-# How often a stream looks whether its client is still there, and every how many of
-# these it says that it is there itself.
-LOOK_SECONDS = 2.0
-HEARTBEAT = 7
+# Falcon notices that a client has disconnected only after a block, so an idle stream
+# yields one at this interval. Most are empty; every seventh one is a comment, which
+# shows proxies and clients that the connection is alive.
+POLL_SECONDS = 2.0
+POLLS_PER_HEARTBEAT = 7
 
-# Where streams of the same moment begin to write differs by this part of the spread:
-# multiples of the golden ratio fill it evenly, however many they are.
-_GOLDEN = 0.6180339887
+# The delay of a stream within the spread is a multiple of the golden ratio, modulo 1:
+# these are evenly distributed, whatever their number.
+_GOLDEN_RATIO = 0.6180339887
 _numbers = itertools.count()
 
 
 class Block(SSEvent):
-    """Bytes of a stream, ready to be sent."""
+    """Serialized events."""
 
     __slots__ = ('_bytes',)
 
@@ -41,95 +41,88 @@ class Block(SSEvent):
         return self._bytes
 
 
-_NOTHING = Block(b'')
+_EMPTY = Block(b'')
 _HEARTBEAT = Block(b':\n\n')
 
 
-def encode(event_id: str, name: str, data: Any) -> bytes:
-    """Write an event, with its data as JSON in one line."""
-    return f'event: {name}\nid: {event_id}\ndata: {json.dumps(data)}\n\n'.encode()
+class EventStream:
+    """An asynchronous iterator of blocks, as Falcon expects it in `resp.sse`.
 
-
-class Subscription:
-    """An asynchronous iterator of blocks, as Falcon wants it for `resp.sse`.
-
-    Falcon sees that a client is gone only after a block: so there is one every few
-    seconds, which is mostly empty. It then forgets this object, and nobody else keeps
-    it: that frees the queue.
+    Falcon drops it once the client has disconnected; there is no other reference to it.
 
     Args:
-        greeting: what is written first.
-        spread: tells over how many seconds all streams spread their writes, and how
-            many there are at least between two of one stream.
+        greeting: the first block.
+        spread: returns the seconds over which the writes of all streams are spread,
+            which is also the least time between two writes of a stream.
     """
 
-    def __init__(self, greeting: bytes, spread: Callable[[], float]) -> None:
+    def __init__(self, greeting: bytes, *, spread: Callable[[], float]) -> None:
         self._loop = asyncio.get_running_loop()
         self._queue = collections.deque([greeting])
         self._spread = spread
-        self._share = next(_numbers) * _GOLDEN % 1
+        self._share = next(_numbers) * _GOLDEN_RATIO % 1
         self._written_at = -math.inf
-        self._wake_at: asyncio.TimerHandle | None = None
+        self._timer: asyncio.TimerHandle | None = None
         self._waiter: asyncio.Future[None] | None = None
-        self._due = True
-        self._ended = False
-        self._looks = 0
+        self._is_due = True
+        self._is_ended = False
+        self._polls = 0
 
     def put(self, block: bytes) -> bool:
-        """Queue an event; False, and the stream ends, where too many wait already."""
-        if len(self._queue) >= QUEUE:
+        """Queue an event; end the stream and return False if the queue is full."""
+        if len(self._queue) >= MAX_QUEUE:
             self.end()
             return False
         self._queue.append(block)
-        if not self._due and self._wake_at is None:
-            self._wake_at = self._loop.call_at(self._turn(), self._wake)
+        if not self._is_due and self._timer is None:
+            self._timer = self._loop.call_at(self._next_write(), self._set_due)
         return True
 
     def end(self) -> None:
-        """End the stream; what still waits for the client is dropped."""
-        self._ended = True
+        """End the stream and drop its queue."""
+        self._is_ended = True
         self._queue.clear()
-        self._wake()
+        self._set_due()
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> Block:
-        if not self._due and not await self._wait():
-            self._looks += 1
-            return _NOTHING if self._looks % HEARTBEAT else _HEARTBEAT
-        if self._ended:
+        if not self._is_due and not await self._wait():
+            self._polls += 1
+            return _EMPTY if self._polls % POLLS_PER_HEARTBEAT else _HEARTBEAT
+        if self._is_ended:
             raise StopAsyncIteration
-        self._due = False
+        self._is_due = False
         self._written_at = self._loop.time()
         data = b''.join(self._queue)
         self._queue.clear()
         return Block(data)
 
-    def _turn(self) -> float:
-        """Say when to write: not all at once, and none too often."""
+    def _next_write(self) -> float:
+        """Return the loop's time of the next write."""
         spread = self._spread()
         now = self._loop.time()
         return max(now + self._share * spread, self._written_at + spread)
 
-    def _wake(self) -> None:
-        if self._wake_at is not None:
-            self._wake_at.cancel()
-            self._wake_at = None
-        self._due = True
+    def _set_due(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._is_due = True
         if self._waiter is not None:
             _resolve(self._waiter)
 
     async def _wait(self) -> bool:
-        """Wait until there is something to write, or until it is time to look."""
+        """Wait until a write is due, or for the poll interval."""
         self._waiter = self._loop.create_future()
-        look = self._loop.call_later(LOOK_SECONDS, _resolve, self._waiter)
+        poll = self._loop.call_later(POLL_SECONDS, _resolve, self._waiter)
         try:
             await self._waiter
         finally:
-            look.cancel()
+            poll.cancel()
             self._waiter = None
-        return self._due
+        return self._is_due
 
 
 def _resolve(waiter: asyncio.Future[None]) -> None:

@@ -13,7 +13,7 @@ import os
 import time
 from collections.abc import Collection
 
-from ..errors import ImageNotFound, StorageUnavailable
+from ..errors import ImageNotFound, ImageUnreadable, StorageUnavailable
 from ..models import UUID, Image, Page
 from ..storage.atomic import TEMPORARY
 from ..storage.local import LocalFolder
@@ -62,7 +62,7 @@ class FolderIndex:
     async def get(self, image_id: str) -> Image | None:
         """Return the image as its file is at this moment, or None.
 
-        Raises `StorageUnavailable` for a file that exists, but can't be read.
+        Raises `ImageUnreadable`, or `StorageUnavailable`.
         """
         # PERF: one `stat` on the event loop takes a microsecond or two, a thread fifty.
         try:
@@ -78,7 +78,8 @@ class FolderIndex:
         if status is None:
             self._listing.discard(image_id)
         elif image_id in self._unreadable:
-            raise StorageUnavailable('The stored image can not be read.', 5)
+            reason = OSError(self._unreadable[image_id])
+            raise ImageUnreadable('The stored image can not be read.', 5) from reason
         return self._listing.images.get(image_id)
 
     async def is_current(self, image: Image) -> bool:

@@ -12,6 +12,7 @@ from functools import partial
 
 from ..imaging import jpeg
 from ..models import UUID, Image
+from ..storage import previews
 from ..storage.local import EXHAUSTED, describe
 
 log = logging.getLogger(__name__)
@@ -63,7 +64,7 @@ class Reader:
 
     def scan(self, known: Mapping[str, Image], names: set[str]) -> Found:
         """Read the whole folder; `names` are those that it had at the last time."""
-        present = set(os.listdir(self._folder))
+        present = set(os.listdir(self._folder)) - {previews.FOLDER}
         found = self.read(filter(UUID.fullmatch, present), known)
         others = {name for name in present if not UUID.fullmatch(name)}
         return dataclasses.replace(

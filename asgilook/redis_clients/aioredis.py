@@ -1,4 +1,4 @@
-"""Redis through aioredis 1.3.1, which sends many commands through one connection."""
+"""Redis through aioredis 1.3.1, which pipelines commands on one connection."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from ..backend_urls import redact
 
 
 async def create_pool(address: str | None) -> Any:
-    """Create a pool that connects at its first command; None for no address."""
+    """Create a pool that connects at its first command; None without an address."""
     if address is None:
         return None
     return await aioredis.create_redis_pool(address, minsize=0)
 
 
 class AioredisDriver:
-    """See `redis_driver.Driver`.
+    """See `client.Driver`.
 
     Args:
-        create_pool: makes an aioredis pool, or None for no Redis.
-        address: where it connects to.
+        create_pool: creates an aioredis pool, or returns None for no Redis.
+        address: argument of `create_pool`.
     """
 
-    refusals: tuple[type[Exception], ...] = (aioredis.ReplyError,)
+    reply_errors: tuple[type[Exception], ...] = (aioredis.ReplyError,)
 
     def __init__(
-        self, create_pool: Callable[[Any], Awaitable[Any]], address: Any
+        self, *, create_pool: Callable[[Any], Awaitable[Any]], address: Any
     ) -> None:
         self.address = redact(str(address))
         self._create_pool = create_pool
@@ -38,7 +38,7 @@ class AioredisDriver:
         self._loop: asyncio.AbstractEventLoop | None = None
 
     async def connect(self) -> bool:
-        """Make a pool; one of an earlier time on this event loop is used again."""
+        """Create a pool, or reuse the one of this event loop."""
         loop = asyncio.get_running_loop()
         if self._loop is not loop:
             self._loop, self._pool = loop, None
@@ -47,45 +47,45 @@ class AioredisDriver:
         return self._pool is not None
 
     async def ping(self) -> Any:
-        """Ask for any answer."""
+        """Return any reply."""
         return await self._pool.ping()
 
     async def getrange(self, key: str, end: int) -> Any:
-        """Return the bytes of a value from the first to number `end`."""
+        """Return the bytes of a value up to and including index `end`."""
         return await self._pool.getrange(key, 0, end)
 
     async def set(self, key: str, value: bytes, ttl: int) -> None:
-        """Keep a value for `ttl` seconds."""
+        """Store a value for `ttl` seconds."""
         await self._pool.set(key, value, expire=ttl)
 
     async def delete(self, *keys: str) -> None:
-        """Remove the values of all these keys."""
+        """Remove values."""
         await self._pool.delete(*keys)
 
     async def publish(self, channel: str, message: bytes) -> None:
-        """Send a message to all who hear a channel."""
+        """Send a message to all subscribers of a channel."""
         await self._pool.connection.execute('PUBLISH', channel, message)
 
-    async def subscribe(self, channel: str) -> AioredisSubscription:
-        """Hear a channel, on a connection taken out of the pool."""
+    async def subscribe(self, channel: str) -> AioredisPubSub:
+        """Subscribe on a connection taken out of the pool."""
         pool = self._pool.connection
         connection = await pool.acquire()
-        subscription = AioredisSubscription(pool, connection, channel)
+        pubsub = AioredisPubSub(pool, connection, channel)
         try:
             await connection.execute_pubsub('SUBSCRIBE', channel)
         except BaseException:
-            subscription.hang_up()
+            pubsub.abort()
             raise
-        return subscription
+        return pubsub
 
     async def disconnect(self) -> None:
-        """Close the connections that nobody uses; the pool opens others."""
+        """Close the idle connections; the pool opens new ones."""
         if self._pool is not None:
             await self._pool.connection.clear()
 
 
-class AioredisSubscription:
-    """See `redis_driver.Subscription`."""
+class AioredisPubSub:
+    """See `client.PubSub`."""
 
     def __init__(self, pool: Any, connection: Any, channel: str) -> None:
         self._pool = pool
@@ -93,23 +93,23 @@ class AioredisSubscription:
         self._channel = channel
 
     async def ping(self) -> None:
-        """Return once Redis has answered on this very connection."""
+        """Return once Redis has replied on this connection."""
         await self._connection.execute('PING')
 
     async def messages(self) -> AsyncIterator[bytes]:
-        """Yield what comes, until the connection is closed."""
+        """Yield messages until the connection is closed."""
         channel = self._connection.pubsub_channels[self._channel]
         async for message in channel.iter():
             yield message
 
-    def hang_up(self) -> None:
-        """Close the connection, without waiting for that; also once more."""
+    def abort(self) -> None:
+        """Close the connection without waiting; may be called more than once."""
         self._connection.close()
         pool, self._pool = self._pool, None
         if pool is not None:
             pool.release(self._connection)
 
     async def close(self) -> None:
-        """Hear no more, and close the connection."""
-        self.hang_up()
+        """Unsubscribe by closing the connection."""
+        self.abort()
         await self._connection.wait_closed()

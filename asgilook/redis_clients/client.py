@@ -1,8 +1,7 @@
-"""A Redis that can't fail: whatever is wrong with it, the answer is None, and soon.
+"""Redis client that reports every failure as a miss, within a deadline.
 
-Every call has a deadline, whatever its library does. After a fault of the
-connection Redis is left alone for a second, and then one request tries it again: the
-others don't wait for a server that is down or frozen.
+After a connection failure a circuit breaker keeps requests away from Redis for a
+second, so that they do not wait for a server that is stopped or frozen.
 """
 
 from __future__ import annotations
@@ -12,7 +11,10 @@ import contextlib
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from typing import Any, Literal, Protocol
+
+from ..concurrency import CircuitBreaker
 
 log = logging.getLogger(__name__)
 
@@ -20,141 +22,169 @@ RETRY_SECONDS = 1.0
 _LOG_SECONDS = 60.0
 
 
-class Subscription(Protocol):
-    """A connection that hears a channel."""
+class PubSub(Protocol):
+    """A connection that is subscribed to a channel."""
 
     async def ping(self) -> None:
-        """Return once Redis has answered on this very connection."""
+        """Return once Redis has replied on this connection."""
 
     def messages(self) -> AsyncIterator[bytes]:
-        """Yield what comes; end, or raise anything, where some may have been lost."""
+        """Yield messages; end or raise as soon as some may have been lost."""
 
     async def close(self) -> None:
-        """Hear no more, and close the connection."""
+        """Unsubscribe and close the connection."""
 
 
 class Driver(Protocol):
-    """A client that is made when it is first needed, and anew on each event loop.
+    """A Redis library, adapted; the contract tests are in `test_drivers.py`.
 
-    Everything may take for ever, and may raise anything; a `refusals` error says that
-    Redis lives, but not for this command. `address` is for the log.
+    The library's client is created by `connect`, and again on each event loop. Every
+    method may block without limit and raise any exception; one of `reply_errors` means
+    that Redis replied, but did not run the command. `address` has no secrets in it.
     """
 
     address: str
-    refusals: tuple[type[Exception], ...]
+    reply_errors: tuple[type[Exception], ...]
 
     async def connect(self) -> bool:
-        """Make the client, where there is none yet; False if there is no Redis."""
+        """Create the client, unless there is one; return False without a Redis."""
 
     async def ping(self) -> Any:
-        """Ask for any answer."""
+        """Return any reply."""
 
     async def getrange(self, key: str, end: int) -> Any:
-        """Return the bytes of a value from the first to number `end`."""
+        """Return the bytes of a value up to and including index `end`."""
 
     async def set(self, key: str, value: bytes, ttl: int) -> None:
-        """Keep a value for `ttl` seconds."""
+        """Store a value for `ttl` seconds."""
 
     async def delete(self, *keys: str) -> None:
-        """Remove the values of all these keys."""
+        """Remove values."""
 
     async def publish(self, channel: str, message: bytes) -> None:
-        """Send a message to all who hear a channel."""
+        """Send a message to all subscribers of a channel."""
 
-    async def subscribe(self, channel: str) -> Subscription:
-        """Hear a channel, from when this returns."""
+    async def subscribe(self, channel: str) -> PubSub:
+        """Return once messages of this channel are received."""
 
     async def disconnect(self) -> None:
-        """Close the connections; the next command opens others."""
+        """Close the connections; the next command opens new ones."""
+
+
+class NoReply(Exception):
+    """Redis has not run a command."""
+
+
+class NotConfigured(NoReply):
+    """The settings name no Redis."""
+
+
+class Unreachable(NoReply):
+    """Redis can't be reached or does not reply in time."""
+
+
+class Rejected(NoReply):
+    """Redis replied with an error: out of memory, a value of another type."""
 
 
 class Redis:
-    """The three commands that a cache needs.
+    """The three commands that a cache needs; they never raise.
 
     Args:
-        driver: talks to Redis.
-        timeout: seconds that a command may take.
+        driver: the library that talks to Redis.
+        timeout: time limit of a command, in seconds.
+        clock: monotonic clock, in seconds.
     """
 
-    def __init__(self, driver: Driver, timeout: float) -> None:
+    def __init__(
+        self,
+        driver: Driver,
+        timeout: float,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._driver = driver
         self._timeout = timeout
-        self._none = False
-        self._down = False
-        # Of the connections: many commands may fail by one fault, which counts once.
-        self._generation = 0
-        self._retry_at = 0.0
-        self._log_at = 0.0
+        self._clock = clock
+        self._breaker = CircuitBreaker(RETRY_SECONDS, clock=clock)
+        self._log_at = -float('inf')
 
     async def start(self) -> None:
-        """Connect, and say so in the log if that can't be."""
-        await self._call(self._driver.ping)
+        """Connect; the log reports if that fails."""
+        await self.state()
 
     async def stop(self) -> None:
-        """Close the connections, and leave the pool to a later start."""
+        """Close the connections; a later start opens new ones."""
         await self._disconnect()
 
     async def state(self) -> Literal['up', 'down', 'none']:
-        """Ask it whether it works; none says that there is none to ask."""
-        if await self._call(self._driver.ping):
-            return 'up'
-        return 'none' if self._none else 'down'
+        """Ping Redis; `none` means that none is configured."""
+        try:
+            await self._call(self._driver.ping)
+        except NotConfigured:
+            return 'none'
+        except NoReply:
+            return 'down'
+        return 'up'
 
     async def get(self, key: str, limit: int) -> bytes | None:
-        """Return a value of 1 to `limit` bytes, and None for any other."""
-        value = await self._call(lambda: self._driver.getrange(key, limit))
-        good = isinstance(value, bytes) and 0 < len(value) <= limit
-        return value if good else None
+        """Return a value of 1 to `limit` bytes; None for any other, or no reply."""
+        try:
+            value = await self._call(partial(self._driver.getrange, key, limit))
+        except NoReply:
+            return None
+        return value if isinstance(value, bytes) and 0 < len(value) <= limit else None
 
     async def set(self, key: str, value: bytes, ttl: int) -> None:
-        """Keep a value for `ttl` seconds, whatever was there before."""
-        await self._call(lambda: self._driver.set(key, value, ttl))
+        """Store a value for `ttl` seconds, in place of any other."""
+        with contextlib.suppress(NoReply):
+            await self._call(partial(self._driver.set, key, value, ttl))
 
     async def delete(self, *keys: str) -> None:
-        """Remove the values of all these keys."""
-        await self._call(lambda: self._driver.delete(*keys))
+        """Remove values."""
+        with contextlib.suppress(NoReply):
+            await self._call(partial(self._driver.delete, *keys))
 
     async def _call(self, command: Callable[[], Awaitable[Any]]) -> Any:
-        """Run a command; None if Redis is down, or this command fails."""
-        if self._down:
-            if time.monotonic() < self._retry_at:
-                return None
-            self._retry_at = time.monotonic() + RETRY_SECONDS
-        generation = self._generation
+        """Return the reply to a command; raises `NoReply`."""
+        token = self._breaker.enter()
+        if token is None:
+            raise Unreachable
         try:
             async with asyncio.timeout(self._timeout):
-                self._none = not await self._driver.connect()
-                result = None if self._none else await command()
-        except self._driver.refusals as ex:
-            self._refused(ex)
-            return None
-        except Exception as ex:  # clients fail in many ways, even AssertionError
-            if generation == self._generation:
-                await self._lost(ex)
-            return None
-        if self._down and generation == self._generation:
-            self._down = False
-            log.warning('Redis is back')
-        return result
+                is_configured = await self._driver.connect()
+                reply = await command() if is_configured else None
+        except self._driver.reply_errors as ex:
+            self._log_rejection(ex)
+            raise Rejected from ex
+        except Exception as ex:  # libraries raise many types, even AssertionError
+            await self._fail(token, ex)
+            raise Unreachable from ex
+        if self._breaker.succeed(token):
+            log.warning('Redis is available again')
+        if not is_configured:
+            raise NotConfigured
+        return reply
 
-    def _refused(self, ex: Exception) -> None:
-        """Redis lives, but not for this command: out of memory, a foreign value."""
-        if time.monotonic() >= self._log_at:
-            self._log_at = time.monotonic() + _LOG_SECONDS
-            log.warning('Redis refused a command: %s', ex)
+    def _log_rejection(self, ex: Exception) -> None:
+        if self._clock() >= self._log_at:
+            self._log_at = self._clock() + _LOG_SECONDS
+            log.warning('Redis rejected a command: %s', ex)
 
-    async def _lost(self, ex: Exception) -> None:
-        self._generation += 1
-        self._retry_at = time.monotonic() + RETRY_SECONDS
-        if not self._down:
-            self._down = True
-            reason = str(ex) or type(ex).__name__
-            at = self._driver.address
-            log.warning('no Redis at %s (%s): going on without', at, reason)
+    async def _fail(self, token: int, ex: Exception) -> None:
+        was_failing = self._breaker.failing
+        if not self._breaker.fail(token):
+            return
+        if not was_failing:
+            log.warning(
+                'Redis unavailable at %s (%s): continuing without it',
+                self._driver.address,
+                str(ex) or type(ex).__name__,
+            )
         await self._disconnect()
 
     async def _disconnect(self) -> None:
-        """Close the connections: a SET that was given up must not land later."""
+        """Close the connections, so that a SET that timed out can't run later."""
         with contextlib.suppress(Exception):
             async with asyncio.timeout(self._timeout):
                 await self._driver.disconnect()

@@ -1,7 +1,7 @@
-"""Redis through redis-py: what the framework's tutorial uses, Sentinel, Cluster, ACL.
+"""Redis through redis-py, which supports Sentinel, Cluster and ACL users.
 
-A command has a connection to itself, so their number is bounded here. One that is
-given up closes its connection: its answer must not be read as that of the next.
+Each running command occupies a connection, so their number is bounded here. A command
+that times out closes its connection: the late reply must not be read as the next one.
 """
 
 from __future__ import annotations
@@ -17,153 +17,155 @@ from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import SentinelConnectionPool
 from redis.backoff import NoBackoff
 
-from ..backend_urls import Servers, is_many, parse_servers, redact
+from ..backend_urls import Nodes, has_many_nodes, parse_nodes, redact
 
-# Commands under way in a process; redis-py's pools fail at 100 connections.
-CONNECTIONS = 64
+# Running commands of a process; redis-py's pools raise at 100 connections.
+MAX_CONNECTIONS = 64
 
 
 class RedisPyDriver:
-    """See `redis_driver.Driver`.
+    """See `client.Driver`.
 
     Args:
-        create_client: makes a client of `redis.asyncio`, for any or for one server.
-        address: where it connects to; None for no Redis.
+        create_client: creates a client of `redis.asyncio`.
+        address: argument of `create_client`; None for no Redis.
     """
 
-    refusals: tuple[type[Exception], ...] = (redis.exceptions.ResponseError,)
+    reply_errors: tuple[type[Exception], ...] = (redis.exceptions.ResponseError,)
 
     def __init__(
-        self, create_client: Callable[[str], Any], address: str | None
+        self, *, create_client: Callable[[str], Any], address: str | None
     ) -> None:
         self.address = redact(str(address))
         self._create_client = create_client
         self._address = address
         self._client: Any = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._free = asyncio.Semaphore(CONNECTIONS)
+        self._free = asyncio.Semaphore(MAX_CONNECTIONS)
 
     async def connect(self) -> bool:
-        """Make a client; one of an earlier time on this event loop is used again."""
+        """Create a client, or reuse the one of this event loop."""
         loop = asyncio.get_running_loop()
         if self._loop is not loop:
             self._loop, self._client = loop, None
-            self._free = asyncio.Semaphore(CONNECTIONS)
+            self._free = asyncio.Semaphore(MAX_CONNECTIONS)
         if self._client is None and self._address is not None:
             self._client = self._create_client(self._address)
         return self._client is not None
 
     async def ping(self) -> Any:
-        """Ask for any answer."""
+        """Return any reply."""
         async with self._free:
             return await self._client.ping()
 
     async def getrange(self, key: str, end: int) -> Any:
-        """Return the bytes of a value from the first to number `end`."""
+        """Return the bytes of a value up to and including index `end`."""
         async with self._free:
             return await self._client.getrange(key, 0, end)
 
     async def set(self, key: str, value: bytes, ttl: int) -> None:
-        """Keep a value for `ttl` seconds."""
+        """Store a value for `ttl` seconds."""
         async with self._free:
             await self._client.set(key, value, ex=ttl)
 
     async def delete(self, *keys: str) -> None:
-        """Remove the values of all these keys, in a Cluster those of each slot."""
+        """Remove values; in a Cluster, of any slots."""
         async with self._free:
             await self._client.delete(*keys)
 
     async def publish(self, channel: str, message: bytes) -> None:
-        """Send a message to all who hear a channel, in a Cluster at any node."""
+        """Send a message to all subscribers of a channel, on any node of a Cluster."""
         async with self._free:
             await self._client.publish(channel, message)
 
-    async def subscribe(self, channel: str) -> RedisPySubscription:
-        """Hear a channel, on a connection taken out of the pool."""
-        await self._client.initialize()  # a Cluster must know its nodes for this
+    async def subscribe(self, channel: str) -> RedisPyPubSub:
+        """Subscribe on a connection taken out of the pool."""
+        # NOTE(redis-py): a Cluster's pubsub() needs its nodes, which it has not yet.
+        await self._client.initialize()
         pubsub = self._client.pubsub()
         try:
             await pubsub.subscribe(channel)
-            await pubsub.get_message(timeout=None)  # that it is so
+            await pubsub.get_message(timeout=None)  # the confirmation
         except BaseException:
             await pubsub.aclose()
             raise
-        return RedisPySubscription(pubsub)
+        return RedisPyPubSub(pubsub)
 
     async def disconnect(self) -> None:
-        """Close the connections; the client opens others, where Redis is then."""
+        """Close the connections; the client opens new ones, to the current master."""
         if self._client is not None:
             await self._client.aclose()
 
 
-class RedisPySubscription:
-    """See `redis_driver.Subscription`."""
+class RedisPyPubSub:
+    """See `client.PubSub`."""
 
     def __init__(self, pubsub: Any) -> None:
         self._pubsub = pubsub
         self._pong = asyncio.Event()
 
     async def ping(self) -> None:
-        """Return once Redis has answered, which `messages` must be there to hear."""
+        """Return once `messages`, which must be running, has received the reply."""
         self._pong.clear()
         await self._pubsub.ping()
         await self._pong.wait()
 
     async def messages(self) -> AsyncIterator[bytes]:
-        """Yield what comes; raise where redis-py has silently connected anew."""
+        """Yield messages; raise once redis-py has silently reconnected."""
         async for message in self._pubsub.listen():
             if message['type'] == 'message':
                 yield message['data']
             elif message['type'] == 'pong':
                 self._pong.set()
             else:
-                raise ConnectionResetError('subscribed once more')
+                raise ConnectionResetError('reconnected: messages may be lost')
 
     async def close(self) -> None:
-        """Hear no more, and close the connection."""
+        """Unsubscribe and close the connection."""
         await self._pubsub.aclose()
 
 
 def create_client(url: str, timeout: float) -> Any:
-    """Make a client that connects at its first command.
+    """Create a client that connects at its first command.
 
     Args:
-        url: of any kind that `config.redis_host` may have.
-        timeout: seconds that the caller waits for a command.
+        url: any valid `redis_host`.
+        timeout: time limit of a command, in seconds: each node is asked for a fraction
+            of it, so that the next can be tried.
     """
-    if not is_many(url):
+    if not has_many_nodes(url):
         return from_url(url, **_options(None))
-    servers = parse_servers(url)
-    share = timeout / (len(servers.nodes) + 1)
-    return (_behind_sentinels if servers.kind == 'sentinel' else _cluster)(
-        servers, share
-    )
+    nodes = parse_nodes(url)
+    node_timeout = timeout / (len(nodes.addresses) + 1)
+    if nodes.kind == 'sentinel':
+        return _behind_sentinels(nodes, node_timeout)
+    return _cluster(nodes, node_timeout)
 
 
 def _options(timeout: float | None) -> dict[str, Any]:
     return {
-        'protocol': 2,  # RESP 3 brings a handshake and notices that nobody reads
+        'protocol': 2,  # RESP 3 adds a handshake and push messages, both unused
         'retry': Retry(NoBackoff(), 0),
         'socket_timeout': timeout,
         'socket_connect_timeout': timeout,
     }
 
 
-def _behind_sentinels(servers: Servers, share: float) -> Any:
-    make: Callable[..., Any] = Sentinel  # has no types
-    sentinel = make(servers.nodes, sentinel_kwargs=_options(share))
+def _behind_sentinels(nodes: Nodes, node_timeout: float) -> Any:
+    create: Callable[..., Any] = Sentinel  # has no types
+    sentinel = create(nodes.addresses, sentinel_kwargs=_options(node_timeout))
     return sentinel.master_for(
-        servers.service,
+        nodes.service,
         connection_pool_class=_MasterPool,
-        username=servers.username,
-        password=servers.password,
-        db=servers.db,
+        username=nodes.username,
+        password=nodes.password,
+        db=nodes.db,
         **_options(None),
     )
 
 
 class _MasterPool(SentinelConnectionPool):
-    """Connections to the master; when they are closed, so are those to Sentinels."""
+    """Connections to the master; `aclose` closes those to Sentinels, too."""
 
     async def aclose(self) -> None:
         sentinels: list[Redis] = self.sentinel_manager.sentinels
@@ -171,9 +173,9 @@ class _MasterPool(SentinelConnectionPool):
 
 
 class _Cluster(RedisCluster):
-    """A client that closes all of its connections, also those after a fault.
+    """A client that closes all of its connections.
 
-    With one connection lost, redis-py takes the others for closed as well.
+    After the loss of one connection, redis-py no longer closes the others.
     """
 
     async def aclose(self) -> None:
@@ -182,10 +184,10 @@ class _Cluster(RedisCluster):
         await self.nodes_manager.aclose('startup_nodes')
 
 
-def _cluster(servers: Servers, share: float) -> Any:
+def _cluster(nodes: Nodes, node_timeout: float) -> Any:
     return _Cluster(
-        startup_nodes=[ClusterNode(host, port) for host, port in servers.nodes],
-        username=servers.username,
-        password=servers.password,
-        **_options(share),
+        startup_nodes=[ClusterNode(host, port) for host, port in nodes.addresses],
+        username=nodes.username,
+        password=nodes.password,
+        **_options(node_timeout),
     )

@@ -1,49 +1,116 @@
-"""Metrics for Prometheus, of one process: each sample says so by its label `worker`.
-
-Workers share a port, so a scrape reaches one of them, and the next one maybe another.
-That is exact for each worker, and `sum by (route) (rate(...))` over some scrapes is
-right for all of them.
-"""
+"""Metrics for Prometheus, of all workers of the service in one response."""
 
 from __future__ import annotations
 
-import os
+import asyncio
+import multiprocessing
 from collections.abc import Iterator
 
 import falcon.asgi
 from prometheus_client import ProcessCollector
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
-from prometheus_client.metrics_core import Metric
+from prometheus_client.metrics_core import GaugeMetricFamily, Metric
+from prometheus_client.multiprocess import MultiProcessCollector
 
-from ..metrics import Metrics
-from .http_metrics import HttpMetrics
+from .. import __version__
+from ..metrics import OTHER, Metrics
+from ..web.record import Record
+from ..worker_files import WorkerFiles
+from .probes import Probes
+from .process_metrics import collect_cpu, collect_living
 
 
 class MetricsResource:
     """The resource `/metrics`."""
 
-    def __init__(self, metrics: Metrics) -> None:
-        self._registry = metrics.registry
-        self.http = HttpMetrics()
-        self._registry.register(self.http)
-        ProcessCollector(registry=self._registry)
+    def __init__(self, metrics: Metrics, probes: Probes) -> None:
+        self._metrics = metrics
+        self._probes = probes
+
+    def count(self, record: Record) -> None:
+        """Count a request that has been answered."""
+        self._metrics.requests.count(
+            record.route or OTHER,
+            record.method,
+            record.status,
+            record.sent,
+            record.seconds,
+            record.cache,
+        )
 
     async def on_get(
         self, req: falcon.asgi.Request, resp: falcon.asgi.Response
     ) -> None:
-        """Send the metrics of this process, in Prometheus' text format."""
-        resp.data = generate_latest(self)
+        """Send the metrics in Prometheus' text format."""
+        families = await self._service_families()
+        # PERF: adding up the files of many workers takes longer than a cache hit may.
+        resp.data = await asyncio.to_thread(self._generate, families)
         resp.content_type = CONTENT_TYPE_PLAIN_0_0_4
         resp.cache_control = ['no-store']
 
     on_head = on_get
 
-    def collect(self) -> Iterator[Metric]:
-        """Yield all metric families, each sample with the label `worker`."""
-        worker = {'worker': str(os.getpid())}
-        for family in self._registry.collect():
-            family.samples = [
-                sample._replace(labels=sample.labels | worker)
-                for sample in family.samples
-            ]
-            yield family
+    def _generate(self, families: list[Metric]) -> bytes:
+        if self._metrics.files is None:
+            families += self._metrics.registry.collect()
+            families += ProcessCollector(registry=None).collect()
+        else:
+            families += _collect_workers(self._metrics.files)
+        return generate_latest(_Families(families))
+
+    async def _service_families(self) -> list[Metric]:
+        """Return what is the same whichever worker is asked."""
+        components, free_bytes, images = await asyncio.gather(
+            self._probes.components(),
+            self._probes.free_bytes(),
+            self._probes.image_count(),
+        )
+        build_info = GaugeMetricFamily(
+            'asgilook_build_info', 'Version of the service.', labels=['version']
+        )
+        build_info.add_metric([__version__], 1)
+        up = GaugeMetricFamily(
+            'asgilook_up',
+            'Whether a component (storage, database, redis) works.',
+            labels=['component'],
+        )
+        for name, state in components.items():
+            if state != 'none':
+                up.add_metric([name], state == 'up')
+        families: list[Metric] = [build_info, up]
+        if images is not None:
+            families.append(
+                GaugeMetricFamily('asgilook_images', 'Number of images.', images)
+            )
+        if free_bytes is not None:
+            families.append(
+                GaugeMetricFamily(
+                    'asgilook_storage_free_bytes',
+                    'Free bytes in the storage folder (with a bucket: for uploads).',
+                    free_bytes,
+                )
+            )
+        return families
+
+
+class _Families:
+    """A collector of families that have been collected already."""
+
+    def __init__(self, families: list[Metric]) -> None:
+        self._families = families
+
+    def collect(self) -> list[Metric]:
+        return self._families
+
+
+def _collect_workers(files: WorkerFiles) -> Iterator[Metric]:
+    """Yield the families of all workers together."""
+    with files.scrape() as scraped:
+        yield from MultiProcessCollector.merge(scraped.paths)  # type: ignore[no-untyped-call]
+        yield GaugeMetricFamily(
+            'asgilook_workers', 'Number of worker processes.', len(scraped.living)
+        )
+        yield from collect_living(scraped.living)
+        supervisor = multiprocessing.parent_process()
+        if supervisor is not None and supervisor.pid is not None:
+            yield from collect_cpu(supervisor.pid, scraped.pids)

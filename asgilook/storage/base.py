@@ -7,6 +7,7 @@ from typing import BinaryIO, Protocol
 
 from ..models import Entry
 from .local import LocalFolder
+from .previews import PreviewFiles
 
 
 class NewObject(Protocol):
@@ -41,6 +42,11 @@ class Storage(Protocol):
     @property
     def local(self) -> LocalFolder:
         """Folder of the images, or of uploads in progress if images are remote."""
+        ...
+
+    @property
+    def previews(self) -> PreviewFiles:
+        """The files of previews, apart from those of images."""
         ...
 
     def start(self) -> None:

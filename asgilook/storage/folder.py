@@ -14,6 +14,7 @@ from ..errors import ImageNotFound
 from ..models import UUID, Entry
 from . import atomic
 from .local import LocalFolder, describe
+from .previews import FolderPreviews
 
 log = logging.getLogger(__name__)
 
@@ -27,6 +28,7 @@ class FolderStorage:
     def __init__(self, path: str, *, replaces: bool = True) -> None:
         self.local = LocalFolder(path)
         self._replaces = replaces
+        self.previews = FolderPreviews(path)
 
     def start(self) -> None:
         """Create the folder and remove leftovers of dead processes, if possible now."""
@@ -37,6 +39,7 @@ class FolderStorage:
                 self.local.path,
             )
         self.local.prepare()
+        self.previews.sweep()
 
     def stop(self) -> None:
         """Release nothing, as nothing is held."""

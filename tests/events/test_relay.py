@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import contextlib
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,205 +11,339 @@ import birdisle.aioredis
 import pytest
 
 from asgilook.config import create_redis_pool
-from asgilook.events import relay
-from asgilook.events.relay import CHANNEL, Relay
+from asgilook.events import relay as relay_module
+from asgilook.events.relay import CHANNEL, PING_SECONDS, RETRY_SECONDS, Relay
 from asgilook.redis_clients.aioredis import AioredisDriver
 
 from .. import servers
 from ..conftest import RedisServer, logged, no_redis
+from ..virtual_time import VIRTUAL_TIME
+
+LOST = 'WARNING Redis lost (connection closed): events stay within their worker'
+RECONNECTED = 'WARNING Redis reconnected: events are shared between workers'
 
 
-async def eventually(condition: Callable[[], bool]) -> None:
+async def eventually(condition: Callable[[], object]) -> None:
     """Wait until a condition holds."""
     async with asyncio.timeout(10):
-        while not condition():  # noqa: ASYNC110 (of whatever it looks at)
+        while not condition():  # noqa: ASYNC110 (of any object)
             await asyncio.sleep(0.005)
 
 
-class Listener:
-    """Writes down what it hears."""
+class Recorder:
+    """A listener that records what it receives."""
 
     def __init__(self) -> None:
-        self.heard: list[Any] = []
+        self.received: list[Any] = []
 
-    def joined(self) -> None:
-        self.heard.append('joined')
+    def on_connect(self) -> None:
+        self.received.append('connected')
 
-    def received(self, message: bytes) -> None:
-        if message:
-            self.heard.append(message)
+    def on_message(self, message: bytes) -> None:
+        self.received.append(message)
 
-    def left(self) -> None:
-        self.heard.append('left')
+    def on_disconnect(self) -> None:
+        self.received.append('disconnected')
 
-    async def until(self, *heard: Any) -> None:
-        await eventually(lambda: self.heard == list(heard))
+    async def until(self, *received: Any) -> None:
+        await eventually(lambda: self.received == list(received))
 
 
 @pytest.fixture
-def listener() -> Listener:
-    return Listener()
+def listener() -> Recorder:
+    return Recorder()
 
 
-@pytest.fixture(autouse=True)
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(relay, 'RETRY_SECONDS', 0.02)
-
-
-def during(
+@contextlib.asynccontextmanager
+async def running(
     address: Any,
-    listener: Listener,
-    scenario: Callable[[Relay], Awaitable[None]],
-    connect: Any = birdisle.aioredis.create_redis_pool,
-    timeout: float = 10,
-) -> None:
-    async def main() -> None:
-        passing = Relay(AioredisDriver(connect, address), timeout, listener)
-        passing.start()
-        await scenario(passing)
-        await passing.stop()
-
-    asyncio.run(main())
+    listener: Recorder,
+    create_pool: Callable[[Any], Awaitable[Any]] = create_redis_pool,
+    timeout: float = 1,
+) -> AsyncIterator[Relay]:
+    driver = AioredisDriver(create_pool=create_pool, address=address)
+    relay = Relay(driver, timeout)
+    relay.start(listener)
+    yield relay
+    await relay.stop()
 
 
-def test_messages_reach_everyone_in_one_order(redis: RedisServer) -> None:
-    async def main() -> None:
-        listeners = [Listener(), Listener()]
-        relays = []
-        for listener in listeners:
-            connect = birdisle.aioredis.create_redis_pool
-            driver = AioredisDriver(connect, redis.address)
-            relays.append(Relay(driver, 10, listener))
-            relays[-1].start()
-            await listener.until('joined')
+def in_process(redis: RedisServer, listener: Recorder) -> Any:
+    create_pool = birdisle.aioredis.create_redis_pool
+    return running(redis.address, listener, create_pool, timeout=10)
+
+
+@pytest.fixture
+def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(relay_module, 'RETRY_SECONDS', 0.02)
+    monkeypatch.setattr(relay_module, 'PING_SECONDS', 0.01)
+
+
+# -- With a Redis in this process, or a real one ----------------------------------
+
+
+async def test_messages_reach_all_in_one_order(redis: RedisServer) -> None:
+    one, two = Recorder(), Recorder()
+    async with in_process(redis, one) as first, in_process(redis, two) as second:
+        await one.until('connected')
+        await two.until('connected')
         for number in range(20):
-            assert relays[number % 2].send(b'%d' % number)
-        await eventually(lambda: all(len(each.heard) == 21 for each in listeners))
-        heard, also = (list(listener.heard) for listener in listeners)
-        assert heard == also
-        for passing in relays:
-            await passing.stop()
-        assert set(heard[1:]) == {b'%d' % number for number in range(20)}
-
-    asyncio.run(main())
+            assert (first, second)[number % 2].send(b'%d' % number)
+        await eventually(lambda: len(one.received) == len(two.received) == 21)
+        assert one.received == two.received
+        assert {*one.received[1:]} == {b'%d' % number for number in range(20)}
+    assert one.received[-1] == two.received[-1] == 'disconnected'
 
 
-def test_without_redis_nothing_is_sent(listener: Listener) -> None:
-    async def scenario(passing: Relay) -> None:
+async def test_without_redis_nothing_is_sent(listener: Recorder) -> None:
+    async with running(None, listener, create_pool=no_redis) as relay:
         await asyncio.sleep(0.01)
-        assert not passing.send(b'message')
-
-    during(None, listener, scenario, connect=no_redis)
-    assert listener.heard == []
-
-
-def test_stop_before_start(listener: Listener) -> None:
-    asyncio.run(Relay(AioredisDriver(no_redis, None), 1, listener).stop())
+        assert not relay.send(b'message')
+        assert not relay.is_connected
+    assert listener.received == []
 
 
-def test_stop_while_it_joins(
-    listener: Listener, redis: RedisServer, caplog: pytest.LogCaptureFixture
+async def test_stop_before_start() -> None:
+    driver = AioredisDriver(create_pool=no_redis, address=None)
+    await Relay(driver, 1).stop()
+
+
+async def test_stop_while_it_connects(
+    listener: Recorder, redis: RedisServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async def scenario(passing: Relay) -> None:
+    async with in_process(redis, listener):
         await asyncio.sleep(0)
-
-    during(redis.address, listener, scenario)
-    assert listener.heard == []
+    assert listener.received == []
     assert logged(caplog) == []
 
 
-def test_another_start_uses_the_pool_again(
-    listener: Listener, redis: RedisServer
+async def test_another_start_reuses_the_pool(
+    listener: Recorder, redis: RedisServer
 ) -> None:
     pools: list[Any] = []
 
-    async def connect(address: Any) -> Any:
+    async def create_pool(address: Any) -> Any:
         pools.append(await birdisle.aioredis.create_redis_pool(address))
         return pools[-1]
 
-    async def scenario(passing: Relay) -> None:
-        await listener.until('joined')
-        await passing.stop()
-        passing.start()
-        await listener.until('joined', 'left', 'joined')
-
-    during(redis.address, listener, scenario, connect=connect)
+    async with running(redis.address, listener, create_pool, timeout=10) as relay:
+        await listener.until('connected')
+        await relay.stop()
+        relay.start(listener)
+        await listener.until('connected', 'disconnected', 'connected')
     assert len(pools) == 1
 
 
-def test_too_many_messages_are_refused(
-    listener: Listener, redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+async def test_outbox_is_bounded(
+    listener: Recorder, redis: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(relay, 'OUTBOX', 10)
-
-    async def scenario(passing: Relay) -> None:
-        await listener.until('joined')
-        assert all(passing.send(b'x') for _ in range(10))
-        assert not passing.send(b'x')
-        await listener.until('joined', *10 * [b'x'])
-
-    during(redis.address, listener, scenario)
+    monkeypatch.setattr(relay_module, 'MAX_OUTBOX', 10)
+    async with in_process(redis, listener) as relay:
+        await listener.until('connected')
+        assert all(relay.send(b'x') for _ in range(10))
+        assert not relay.send(b'x')
+        await listener.until('connected', *10 * [b'x'])
 
 
-def test_redis_that_is_down_at_first(listener: Listener, tmp_path: Path) -> None:
-    with servers.RedisServer(tmp_path) as redis:
-        port = redis.port
-
-    async def scenario(passing: Relay) -> None:
+@pytest.mark.usefixtures('short_pauses')
+async def test_redis_starts_later(listener: Recorder, tmp_path: Path) -> None:
+    port = servers.free_port()
+    async with running(f'redis://{servers.HOST}:{port}', listener) as relay:
         await asyncio.sleep(0.1)
-        assert listener.heard == []
+        assert listener.received == []
         with servers.RedisServer(tmp_path, port):
-            await listener.until('joined')
-            assert passing.send(b'message')
-            await listener.until('joined', b'message')
+            await listener.until('connected')
+            assert relay.send(b'message')
+            await listener.until('connected', b'message')
+            await relay.stop()
 
-    during(redis.url, listener, scenario, connect=create_redis_pool, timeout=1)
 
-
-def test_redis_that_restarts(
-    listener: Listener, tmp_path: Path, caplog: pytest.LogCaptureFixture
+@pytest.mark.usefixtures('short_pauses')
+async def test_redis_restarts(
+    listener: Recorder, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async def scenario(passing: Relay) -> None:
-        with first:
-            await listener.until('joined')
-        await listener.until('joined', 'left')
-        assert not passing.send(b'lost')
-        with servers.RedisServer(tmp_path, first.port) as second:
-            await listener.until('joined', 'left', 'joined')
-            second.command('PUBLISH', CHANNEL, 'message')
-            await listener.until('joined', 'left', 'joined', b'message')
-            await passing.stop()
-        lost = 'WARNING lost Redis: events stay within their worker'
-        assert logged(caplog) == [lost]
+    port = servers.free_port()
+    received: list[Any] = []
+    async with running(f'redis://{servers.HOST}:{port}', listener) as relay:
+        for _ in range(3):
+            with servers.RedisServer(tmp_path, port) as redis:
+                received += ['connected', b'message', b'own']
+                await eventually(lambda: relay.is_connected)
+                redis.command('PUBLISH', CHANNEL, 'message')
+                await listener.until(*received[:-1])
+                assert relay.send(b'own')
+                await listener.until(*received)
+            received += ['disconnected']
+            await listener.until(*received)
+            assert not relay.send(b'lost')
+    lines = [re.sub(r'\(.*\)', '(connection closed)', line) for line in logged(caplog)]
+    assert lines == [LOST, RECONNECTED, LOST, RECONNECTED, LOST]
 
-    first = servers.RedisServer(tmp_path)
-    during(first.url, listener, scenario, connect=create_redis_pool, timeout=1)
 
-
-def test_redis_that_freezes_is_noticed(
-    listener: Listener, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(relay, 'PING_SECONDS', 0.01)
-
-    async def scenario(passing: Relay) -> None:
-        await listener.until('joined')
-        await asyncio.sleep(0.05)
-        with servers.paused(redis.pid):
-            await listener.until('joined', 'left')
-        await listener.until('joined', 'left', 'joined')
-
+@pytest.mark.usefixtures('short_pauses')
+async def test_frozen_redis_is_noticed(listener: Recorder, tmp_path: Path) -> None:
     with servers.RedisServer(tmp_path) as redis:
-        during(redis.url, listener, scenario, connect=create_redis_pool, timeout=0.3)
+        async with running(redis.url, listener, timeout=0.3):
+            await listener.until('connected')
+            await asyncio.sleep(0.05)
+            with servers.paused(redis.pid):
+                await listener.until('connected', 'disconnected')
+            await listener.until('connected', 'disconnected', 'connected')
 
 
-def test_redis_where_publishing_is_forbidden(
-    listener: Listener, tmp_path: Path
-) -> None:
-    async def scenario(passing: Relay) -> None:
-        await asyncio.sleep(0.1)
-        assert not passing.send(b'message')
-        assert listener.heard == []
-
+@pytest.mark.usefixtures('short_pauses')
+async def test_publishing_is_forbidden(listener: Recorder, tmp_path: Path) -> None:
     with servers.RedisServer(tmp_path) as redis:
         assert redis.command('ACL', 'SETUSER', 'default', '-publish') == 'OK'
-        during(redis.url, listener, scenario, connect=create_redis_pool, timeout=1)
+        async with running(redis.url, listener) as relay:
+            await asyncio.sleep(0.1)
+            assert not relay.send(b'message')
+            assert listener.received == []
+
+
+# -- With a driver that fails, in virtual time ------------------------------------
+
+
+class FakePubSub:
+    def __init__(self) -> None:
+        self.queue: asyncio.Queue[bytes | BaseException] = asyncio.Queue()
+        self.ping_error: BaseException | None = None
+        self.pinged_at: list[float] = []
+        self.closed = 0
+
+    async def ping(self) -> None:
+        self.pinged_at.append(asyncio.get_running_loop().time())
+        if self.ping_error is not None:
+            raise self.ping_error
+
+    async def messages(self) -> AsyncIterator[bytes]:
+        while True:
+            item = await self.queue.get()
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+
+    async def close(self) -> None:
+        self.closed += 1
+        raise OSError('already closed')
+
+
+class FakeDriver:
+    """A driver whose n-th subscription raises the n-th of `errors`."""
+
+    address = 'fake'
+    reply_errors = ()
+
+    def __init__(self, *errors: BaseException | None) -> None:
+        self.errors = [*errors]
+        self.pubsubs: list[FakePubSub] = []
+        self.subscribed_at: list[float] = []
+        self.disconnected = 0
+
+    async def connect(self) -> bool:
+        return True
+
+    async def publish(self, channel: str, message: bytes) -> None:
+        await self.pubsubs[-1].queue.put(message)
+
+    async def subscribe(self, channel: str) -> FakePubSub:
+        self.subscribed_at.append(asyncio.get_running_loop().time())
+        error = self.errors.pop(0) if self.errors else None
+        if error is not None:
+            raise error
+        self.pubsubs.append(FakePubSub())
+        return self.pubsubs[-1]
+
+    async def disconnect(self) -> None:
+        self.disconnected += 1
+
+    async def ping(self) -> None:
+        raise NotImplementedError
+
+    getrange = set = delete = ping
+
+
+@pytest.fixture
+def driver() -> FakeDriver:
+    return FakeDriver()
+
+
+@contextlib.asynccontextmanager
+async def faked(driver: Any, listener: Recorder) -> AsyncIterator[Relay]:
+    relay = Relay(driver, 1)
+    relay.start(listener)
+    yield relay
+    await relay.stop()
+    assert all(pubsub.closed == 1 for pubsub in driver.pubsubs)
+    assert len(driver.subscribed_at) == driver.disconnected
+
+
+ERRORS = [
+    ConnectionResetError('x'),
+    AssertionError(),
+    TimeoutError(),
+    asyncio.CancelledError(),
+]
+
+
+@pytest.mark.parametrize('anyio_backend', [VIRTUAL_TIME])
+@pytest.mark.parametrize('error', ERRORS)
+class TestFailures:
+    async def test_subscribe(self, listener: Recorder, error: BaseException) -> None:
+        driver = FakeDriver(error, error)
+        async with faked(driver, listener):
+            await listener.until('connected')
+        times = [0, RETRY_SECONDS, 2 * RETRY_SECONDS]
+        assert driver.subscribed_at == pytest.approx(times)
+
+    async def test_receive(
+        self,
+        driver: FakeDriver,
+        listener: Recorder,
+        error: BaseException,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        async with faked(driver, listener) as relay:
+            await listener.until('connected')
+            driver.pubsubs[0].queue.put_nowait(error)
+            await listener.until('connected', 'disconnected')
+            assert not relay.is_connected
+            await listener.until('connected', 'disconnected', 'connected')
+            assert relay.send(b'message')
+            await eventually(lambda: b'message' in listener.received)
+        lost, reconnected = logged(caplog)
+        reason = str(error) or type(error).__name__
+        if isinstance(error, asyncio.CancelledError):
+            reason = 'cancelled'
+        assert lost == LOST.replace('connection closed', reason)
+        assert reconnected == RECONNECTED
+
+    async def test_ping(
+        self, driver: FakeDriver, listener: Recorder, error: BaseException
+    ) -> None:
+        async with faked(driver, listener) as relay:
+            await listener.until('connected')
+            driver.pubsubs[0].ping_error = error
+            assert relay.send(b'message')
+            await listener.until('connected', 'disconnected', 'connected')
+
+
+@pytest.mark.parametrize('anyio_backend', [VIRTUAL_TIME])
+async def test_idle_connection_is_pinged(
+    driver: FakeDriver, listener: Recorder
+) -> None:
+    async with faked(driver, listener):
+        await asyncio.sleep(3.5 * PING_SECONDS)
+    (pubsub,) = driver.pubsubs
+    times = [PING_SECONDS, 2 * PING_SECONDS, 3 * PING_SECONDS]
+    assert pubsub.pinged_at == pytest.approx(times)
+
+
+@pytest.mark.parametrize('anyio_backend', [VIRTUAL_TIME])
+async def test_stop_does_not_wait_for_the_next_attempt(listener: Recorder) -> None:
+    driver = FakeDriver(OSError())
+    async with faked(driver, listener):
+        await asyncio.sleep(RETRY_SECONDS / 2)
+    now = asyncio.get_running_loop().time()
+    assert now == pytest.approx(RETRY_SECONDS / 2)
+    assert driver.subscribed_at == [0]

@@ -8,7 +8,6 @@ import aioredis
 import birdisle.aioredis
 import pytest
 
-from asgilook.redis_clients import client
 from asgilook.redis_clients.aioredis import AioredisDriver
 from asgilook.redis_clients.client import RETRY_SECONDS, Redis
 
@@ -16,15 +15,15 @@ from ..conftest import RedisServer, logged, until
 
 
 class Connector:
-    """Stands for `create_redis_pool`: fails while it is `down`, counts, keeps pools."""
+    """A `create_redis_pool` that fails while it is `down`, and keeps its pools."""
 
     def __init__(self) -> None:
         self.down = False
         self.pools: list[Any] = []
-        self.tries = 0
+        self.attempts = 0
 
     async def __call__(self, address: Any) -> Any:
-        self.tries += 1
+        self.attempts += 1
         if self.down:
             raise ConnectionRefusedError('refused')
         self.pools.append(await birdisle.aioredis.create_redis_pool(address))
@@ -32,28 +31,15 @@ class Connector:
 
 
 class Clock:
-    """Stands for the module `time`."""
-
     now = 1000.0
 
-    def monotonic(self) -> float:
+    def __call__(self) -> float:
         return self.now
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock()
-    monkeypatch.setattr(client, 'time', clock)
-    return clock
-
-
-def answering(pool: Any) -> Callable[[Any], Awaitable[Any]]:
-    """Return what stands for `create_redis_pool`, with this pool."""
-
-    async def connect(address: Any) -> Any:
-        return pool
-
-    return connect
+def clock() -> Clock:
+    return Clock()
 
 
 @pytest.fixture
@@ -61,38 +47,44 @@ def connector() -> Connector:
     return Connector()
 
 
-def test_values(connector: Connector, redis: RedisServer) -> None:
-    async def main() -> None:
-        client = Redis(AioredisDriver(connector, redis.address), 10)
-        await client.start()
-        assert await client.get('key', 9) is None
-        await client.set('key', b'123456789', 60)
-        assert await client.get('key', 9) == b'123456789'
-        assert await client.get('key', 8) is None
-        await client.set('key', b'other', 60)
-        assert await client.get('key', 9) == b'other'
-        await client.set('second', b'value', 60)
-        await client.delete('key', 'second', 'third')
-        assert await client.get('key', 9) is await client.get('second', 9) is None
-        await client.stop()
+@pytest.fixture
+def client(connector: Connector, redis: RedisServer, clock: Clock) -> Redis:
+    driver = AioredisDriver(create_pool=connector, address=redis.address)
+    return Redis(driver, 10, clock=clock)
 
-    asyncio.run(main())
+
+def returning(pool: Any) -> Callable[[Any], Awaitable[Any]]:
+    """Return a `create_redis_pool` that returns this pool."""
+
+    async def connect(address: Any) -> Any:
+        return pool
+
+    return connect
+
+
+async def test_values(client: Redis, redis: RedisServer) -> None:
+    await client.start()
+    assert await client.get('key', 9) is None
+    await client.set('key', b'123456789', 60)
+    assert await client.get('key', 9) == b'123456789'
+    assert await client.get('key', 8) is None
+    await client.set('key', b'other', 60)
+    assert await client.get('key', 9) == b'other'
+    await client.set('second', b'value', 60)
+    await client.delete('key', 'second', 'third')
+    assert await client.get('key', 9) is await client.get('second', 9) is None
+    await client.stop()
     assert redis.keys() == set()
 
 
-def test_large_value_is_never_read_whole(
-    connector: Connector, redis: RedisServer
+async def test_large_value_is_never_read_whole(
+    client: Redis, redis: RedisServer
 ) -> None:
     redis.execute('SET', 'key', bytes(10_000_000))
-
-    async def main() -> None:
-        client = Redis(AioredisDriver(connector, redis.address), 10)
-        await client.start()
-        assert await client.get('key', 1000) is None
-        await client.stop()
-
     before = redis.execute('INFO', 'stats')
-    asyncio.run(main())
+    await client.start()
+    assert await client.get('key', 1000) is None
+    await client.stop()
     after = redis.execute('INFO', 'stats')
     sent = [
         int(info.partition(b'net_output_bytes:')[2].split()[0])
@@ -101,113 +93,99 @@ def test_large_value_is_never_read_whole(
     assert sent[1] - sent[0] < 20_000
 
 
-def test_pool_is_used_again_on_its_loop(
-    connector: Connector, redis: RedisServer
+def test_pool_is_reused_on_its_loop(
+    client: Redis, connector: Connector, redis: RedisServer
 ) -> None:
-    client = Redis(AioredisDriver(connector, redis.address), 10)
-
-    async def main() -> None:
+    async def start_and_stop() -> None:
         for number in range(3):
             await client.start()
             await client.set(f'key{number}', b'value', 60)
             await client.stop()
 
     for loops in (1, 2):
-        asyncio.run(main())
+        asyncio.run(start_and_stop())
         assert len(connector.pools) == loops
     assert len(redis.keys()) == 3
 
 
-def test_redis_that_comes_back(
+async def test_redis_becomes_available(
+    client: Redis,
     connector: Connector,
-    redis: RedisServer,
     caplog: pytest.LogCaptureFixture,
     clock: Clock,
 ) -> None:
     connector.down = True
-
-    async def main() -> None:
-        client = Redis(AioredisDriver(connector, redis.address), 10)
-        await client.start()
-        for _ in range(3):
-            await client.set('key', b'value', 60)
-            clock.now += 2
-        connector.down = False
+    await client.start()
+    for _ in range(3):
         await client.set('key', b'value', 60)
-        assert await client.get('key', 9) == b'value'
-        await client.stop()
+        clock.now += 2
+    connector.down = False
+    await client.set('key', b'value', 60)
+    assert await client.get('key', 9) == b'value'
+    await client.stop()
+    unavailable, available = logged(caplog)
+    assert unavailable.startswith('WARNING Redis unavailable at ')
+    assert unavailable.endswith(' (refused): continuing without it')
+    assert available == 'WARNING Redis is available again'
 
-    asyncio.run(main())
-    gone, back = logged(caplog)
-    assert 'refused' in gone
-    assert back == 'WARNING Redis is back'
 
-
-def test_redis_that_is_down_is_left_alone(
-    connector: Connector, redis: RedisServer, clock: Clock
+async def test_unavailable_redis_is_not_asked(
+    client: Redis, connector: Connector, redis: RedisServer, clock: Clock
 ) -> None:
     connector.down = True
-
-    async def main() -> None:
-        client = Redis(AioredisDriver(connector, redis.address), 10)
-        await client.start()
-        connector.down = False
-        await client.set('key', b'value', 60)
-        clock.now += RETRY_SECONDS - 0.001
-        assert await client.get('key', 9) is None
-        assert connector.tries == 1
-        clock.now += 0.001
-        assert await client.get('key', 9) is None
-        assert connector.tries == 2
-        await client.set('key', b'value', 60)
-        await client.stop()
-
-    asyncio.run(main())
+    await client.start()
+    connector.down = False
+    await client.set('key', b'value', 60)
+    clock.now += RETRY_SECONDS - 0.001
+    assert await client.get('key', 9) is None
+    assert connector.attempts == 1
+    clock.now += 0.001
+    assert await client.get('key', 9) is None
+    assert connector.attempts == 2
+    await client.set('key', b'value', 60)
+    await client.stop()
     assert redis.keys() == {'key'}
 
 
-def test_redis_that_is_down_is_tried_by_one_request(clock: Clock) -> None:
-    tries = []
+async def test_unavailable_redis_is_tried_by_one_request(clock: Clock) -> None:
+    attempts = []
 
     async def connect(address: Any) -> None:
-        tries.append(address)
-        if len(tries) > 1:
+        attempts.append(address)
+        if len(attempts) > 1:
             await asyncio.Event().wait()
         raise ConnectionRefusedError
 
-    async def main() -> None:
-        client = Redis(AioredisDriver(connect, 'redis://cache.example'), 10)
-        await client.start()
-        clock.now += RETRY_SECONDS
-        trying = asyncio.create_task(client.get('key', 9))
-        await until(lambda: len(tries) == 2)
-        assert [await client.get('key', 9) for _ in range(3)] == [None] * 3
-        assert len(tries) == 2
-        trying.cancel()
+    driver = AioredisDriver(create_pool=connect, address='redis://cache.example')
+    client = Redis(driver, 10, clock=clock)
+    await client.start()
+    clock.now += RETRY_SECONDS
+    trial = asyncio.create_task(client.get('key', 9))
+    await until(lambda: len(attempts) == 2)
+    assert [await client.get('key', 9) for _ in range(3)] == [None] * 3
+    assert len(attempts) == 2
+    trial.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await trial
 
-    asyncio.run(main())
 
-
-def test_hanging_command_closes_its_connections(
+async def test_command_that_times_out_closes_its_connections(
     connector: Connector, redis: RedisServer
 ) -> None:
-    """A SET that was given up must not land later, when Redis wakes up."""
-
-    async def main() -> None:
-        pool = await connector(redis.address)
-        client = Redis(AioredisDriver(answering(pool), redis.address), 0.2)
-        await client.start()
-        redis.execute('CLIENT', 'PAUSE', 300)
-        await client.set('key', b'value', 60)
-        assert pool.connection.size == 0
-        await client.stop()
-
-    asyncio.run(main())
+    """A SET that timed out must not run later, when Redis wakes up."""
+    pool = await connector(redis.address)
+    driver = AioredisDriver(create_pool=returning(pool), address=redis.address)
+    client = Redis(driver, 0.2)
+    await client.start()
+    redis.execute('CLIENT', 'PAUSE', 300)
+    await client.set('key', b'value', 60)
+    assert pool.connection.size == 0
+    await client.stop()
     redis.execute('PING')  # answered when the pause is over
     assert redis.keys() == set()
 
 
-def test_fault_counts_once_however_many_commands_it_hits(clock: Clock) -> None:
+async def test_fault_counts_once_for_all_of_its_commands(clock: Clock) -> None:
     """Thousands of late failures must not each close what was opened since."""
     cleared: list[int] = []
     answers: list[asyncio.Future[bytes]] = []
@@ -223,61 +201,70 @@ def test_fault_counts_once_however_many_commands_it_hits(clock: Clock) -> None:
         async def clear(self) -> None:
             cleared.append(len(cleared))
 
-    async def main() -> None:
-        client = Redis(AioredisDriver(answering(Pool()), None), 10)
-        asked = [asyncio.create_task(client.get('key', 9)) for _ in range(9)]
-        await until(lambda: len(answers) == 9)
-        for answer in answers[:8]:
-            answer.set_exception(ConnectionResetError())
-        answers[8].set_result(b'late')
-        assert await asyncio.gather(*asked) == [None] * 8 + [b'late']
-        assert len(cleared) == 1
-        assert await client.get('key', 9) is None
-        assert len(answers) == 9  # it is down, whatever came late
-
-    asyncio.run(main())
+    driver = AioredisDriver(create_pool=returning(Pool()), address=None)
+    client = Redis(driver, 10, clock=clock)
+    requests = [asyncio.create_task(client.get('key', 9)) for _ in range(9)]
+    await until(lambda: len(answers) == 9)
+    for answer in answers[:8]:
+        answer.set_exception(ConnectionResetError())
+    answers[8].set_result(b'late')
+    assert await asyncio.gather(*requests) == [None] * 8 + [b'late']
+    assert len(cleared) == 1
+    assert await client.get('key', 9) is None
+    assert len(answers) == 9  # it is unavailable, despite the late reply
 
 
-def test_state(connector: Connector, redis: RedisServer, clock: Clock) -> None:
-    async def main() -> None:
-        client = Redis(AioredisDriver(connector, redis.address), 10)
-        connector.down = True
-        await client.start()
-        assert await client.state() == 'down'
-        connector.down = False
-        clock.now += RETRY_SECONDS
-        assert await client.state() == 'up'
-        await client.stop()
-        nothing = Redis(AioredisDriver(answering(None), None), 10)
-        assert await nothing.state() == 'none'
-
-    asyncio.run(main())
+async def test_state(client: Redis, connector: Connector, clock: Clock) -> None:
+    connector.down = True
+    await client.start()
+    assert await client.state() == 'down'
+    connector.down = False
+    clock.now += RETRY_SECONDS
+    assert await client.state() == 'up'
+    await client.stop()
 
 
-def test_refused_command_is_logged_once_a_minute(
-    connector: Connector,
+async def test_state_without_redis() -> None:
+    client = Redis(AioredisDriver(create_pool=returning(None), address=None), 10)
+    assert await client.state() == 'none'
+    assert await client.get('key', 9) is None
+    await client.set('key', b'value', 60)
+    await client.delete('key')
+
+
+async def test_state_of_redis_that_rejects_pings(
+    client: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def ping(driver: AioredisDriver) -> None:
+        raise aioredis.ReplyError('NOPERM')
+
+    monkeypatch.setattr(AioredisDriver, 'ping', ping)
+    assert await client.state() == 'down'
+    await client.set('key', b'value', 60)
+    assert await client.get('key', 9) == b'value'
+    await client.stop()
+
+
+async def test_rejected_command_is_logged_once_a_minute(
+    client: Redis,
     redis: RedisServer,
     caplog: pytest.LogCaptureFixture,
     clock: Clock,
 ) -> None:
     redis.execute('RPUSH', 'key', 'value')
-
-    async def main() -> None:
-        client = Redis(AioredisDriver(connector, redis.address), 10)
-        await client.start()
-        for seconds in (0, 59, 2, 1):
-            clock.now += seconds
-            assert await asyncio.create_task(client.get('key', 9)) is None
-        await client.set('key', b'value', 60)
-        assert await client.get('key', 9) == b'value'
-        await client.stop()
-
-    asyncio.run(main())
-    assert ['WRONGTYPE' in message for message in logged(caplog)] == [True, True]
+    await client.start()
+    for seconds in (0, 59, 2, 1):
+        clock.now += seconds
+        assert await client.get('key', 9) is None
+    await client.set('key', b'value', 60)
+    assert await client.get('key', 9) == b'value'
+    await client.stop()
+    message = 'WARNING Redis rejected a command: WRONGTYPE'
+    assert [line.startswith(message) for line in logged(caplog)] == [True, True]
 
 
 @pytest.mark.parametrize('error', [aioredis.RedisError('x'), OSError('x'), TypeError()])
-def test_failing_clear_is_ignored(error: Exception) -> None:
+async def test_failure_to_disconnect_is_ignored(error: Exception) -> None:
     class Pool:
         def __init__(self) -> None:
             self.connection = self
@@ -288,9 +275,6 @@ def test_failing_clear_is_ignored(error: Exception) -> None:
         async def clear(self) -> None:
             raise error
 
-    async def main() -> None:
-        client = Redis(AioredisDriver(answering(Pool()), None), 10)
-        await client.start()
-        await client.stop()
-
-    asyncio.run(main())
+    client = Redis(AioredisDriver(create_pool=returning(Pool()), address=None), 10)
+    await client.start()
+    await client.stop()

@@ -20,15 +20,14 @@ def configured(redis_host: Any) -> Config:
     return config
 
 
-def missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let redis-py not be installed."""
+def uninstall_redispy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hide redis-py from imports."""
     for name in [
         name
         for name in sys.modules
         if name.startswith('asgilook.redis_clients.redispy')
     ]:
         monkeypatch.delitem(sys.modules, name)
-    monkeypatch.delattr('asgilook.redis_clients.redispy', raising=False)
     monkeypatch.delattr('asgilook.redis_clients.redispy', raising=False)
     monkeypatch.setitem(sys.modules, 'redis', None)
     for name in [name for name in sys.modules if name.startswith('redis.')]:
@@ -45,16 +44,16 @@ def missing(monkeypatch: pytest.MonkeyPatch) -> None:
         'unix:///run/redis.sock?password=s3cret',
     ],
 )
-def test_aioredis_where_it_can(
+def test_aioredis_is_the_default(
     url: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    missing(monkeypatch)
+    uninstall_redispy(monkeypatch)
     driver = create_driver(configured(url))
     assert isinstance(driver, AioredisDriver)
     assert 's3cret' not in driver.address
 
 
-BEYOND = [
+REDISPY_URLS = [
     'redis://ada:s3cret@one',
     'rediss://ada:s3cret@one',
     'redis+sentinel://:s3cret@one/thumbs',
@@ -62,16 +61,16 @@ BEYOND = [
 ]
 
 
-@pytest.mark.parametrize('url', BEYOND)
-def test_redis_py_where_aioredis_cannot(url: str) -> None:
+@pytest.mark.parametrize('url', REDISPY_URLS)
+def test_redis_py_for_what_aioredis_lacks(url: str) -> None:
     driver = create_driver(configured(url))
     assert isinstance(driver, RedisPyDriver)
     assert driver.address == url.replace('s3cret', '***')
 
 
-@pytest.mark.parametrize('url', BEYOND)
-def test_redis_py_that_is_missing(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    missing(monkeypatch)
+@pytest.mark.parametrize('url', REDISPY_URLS)
+def test_missing_redis_py(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    uninstall_redispy(monkeypatch)
     with pytest.raises(ConfigError) as raised:
         create_driver(configured(url))
     shown = url.replace('s3cret', '***')
@@ -80,26 +79,26 @@ def test_redis_py_that_is_missing(url: str, monkeypatch: pytest.MonkeyPatch) -> 
     )
 
 
-def test_redis_py_that_is_missing_stops_the_start() -> None:
+def test_missing_redis_py_stops_the_start() -> None:
     for start in (
         'from asgilook.__main__ import main; sys.exit(main([]))',
         'import asgilook.asgi',
     ):
         code = f'import sys; sys.modules["redis"] = None; {start}'
-        ended = run('-c', code, redis_host=BEYOND[0])
+        ended = run('-c', code, redis_host=REDISPY_URLS[0])
         assert ended.returncode != 0
         (line,) = ended.stderr.splitlines()
         assert 'ASGI_LOOK_REDIS_HOST=' in line
         assert line.endswith('needs redis: pip install asgilook[redis]')
 
 
-def test_redis_py_is_imported_only_where_it_is_needed() -> None:
+def test_redis_py_is_imported_only_if_needed() -> None:
     code = 'import sys, asgilook.asgi; sys.exit("redis" in sys.modules)'
     assert run('-c', code).returncode == 0
 
 
-def test_pool_of_the_programmer_is_used_whatever_the_url() -> None:
-    config = configured(BEYOND[0])
+def test_custom_pool_is_used_for_any_url() -> None:
+    config = configured(REDISPY_URLS[0])
     config.create_redis_pool = no_redis
     assert isinstance(create_driver(config), AioredisDriver)
 

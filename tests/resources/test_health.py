@@ -16,16 +16,18 @@ from asgilook.app import create_app
 from asgilook.config import Config
 from asgilook.errors import ImageDamaged
 from asgilook.imaging import transform
-from asgilook.resources.health import Health, State
+from asgilook.resources.health import Health
+from asgilook.resources.probes import ComponentState
 from asgilook.web.lifespan import Draining
 
 from ..conftest import no_redis, problem, serve
+from .test_probes import make_probes, up
 
 READY, LIVE = '/healthz/ready', '/healthz/live'
 
 
-async def refuse(address: Any) -> Any:
-    """Stand for `create_redis_pool` where Redis is down."""
+async def refuse_connection(address: Any) -> Any:
+    """Replace `create_redis_pool` where Redis is unreachable."""
     raise ConnectionRefusedError
 
 
@@ -51,7 +53,9 @@ def test_head_has_the_headers_of_get(client: TestClient, path: str) -> None:
     assert head.headers == got.headers
 
 
-@pytest.mark.parametrize(('connect', 'state'), [(no_redis, 'none'), (refuse, 'down')])
+@pytest.mark.parametrize(
+    ('connect', 'state'), [(no_redis, 'none'), (refuse_connection, 'down')]
+)
 def test_ready_without_redis(
     config: Config, connect: Callable[[Any], Awaitable[Any]], state: str
 ) -> None:
@@ -61,32 +65,32 @@ def test_ready_without_redis(
     assert answer.json == {'state': 'ready', 'storage': 'up', 'redis': state}
 
 
-def test_redis_that_refuses_is_down(config: Config) -> None:
+def test_redis_that_rejects_commands_is_down(config: Config) -> None:
     class Connections:
         async def clear(self) -> None:
             """Close nothing."""
 
-    class Refusing:
+    class RejectingPool:
         connection = Connections()
 
         async def ping(self) -> None:
             raise aioredis.ReplyError('NOAUTH Authentication required.')
 
-    async def connect(address: Any) -> Refusing:
-        return Refusing()
+    async def connect(address: Any) -> RejectingPool:
+        return RejectingPool()
 
     config.create_redis_pool = connect
     answer = TestClient(create_app(config)).simulate_get(READY)
     assert (answer.status_code, answer.json['redis']) == (200, 'down')
 
 
-def test_storage_that_is_gone_and_comes_back(config: Config) -> None:
+def test_unavailable_storage_and_recovery(config: Config) -> None:
     folder, elsewhere = config.storage_path, f'{config.storage_path}.away'
 
     async def scenario(conductor: ASGIConductor) -> None:
         os.rename(folder, elsewhere)
         answer = await conductor.simulate_get(READY)
-        assert problem(answer, 503) == "The storage can't be used now."
+        assert problem(answer, 503) == 'The storage is unavailable.'
         expected = {'state': 'unready', 'storage': 'down', 'redis': 'up'}
         assert answer.json.items() >= expected.items()
         assert answer.headers['Retry-After'] == '1'
@@ -101,41 +105,31 @@ def test_storage_that_is_gone_and_comes_back(config: Config) -> None:
 
 
 def probe(health: Health) -> tuple[Result, float]:
-    """Ask for readiness, without the rest of the app; return also how long it took."""
+    """Request readiness without the rest of the app; return also the seconds."""
     app: App[Any, Any] = App()
     app.add_route(READY, health, suffix='ready')
     start = time.monotonic()
     return TestClient(app).simulate_get(READY), time.monotonic() - start
 
 
-def is_usable() -> bool:
-    """Stand for a storage."""
-    return True
-
-
-async def is_none() -> State:
-    """Stand for no database."""
-    return 'none'
-
-
-async def is_up() -> State:
-    """Stand for a Redis, or a database."""
-    return 'up'
-
-
-async def is_down() -> State:
-    """Stand for a database that refuses."""
+async def down() -> ComponentState:
+    """Stand for a component that reports a failure."""
     return 'down'
 
 
-async def hang() -> State:
-    """Stand for a part that doesn't answer."""
+async def hang() -> ComponentState:
+    """Stand for a component that does not answer."""
     return await asyncio.sleep(30, 'up')
+
+
+def make_health(draining: Draining | None = None, **probes: Any) -> Health:
+    """Return the resource; components that are not named work."""
+    return Health(make_probes(**probes), draining or Draining())
 
 
 def test_draining() -> None:
     draining = Draining()
-    health = Health(is_usable, is_none, is_up, draining)
+    health = make_health(draining=draining)
     assert probe(health)[0].status_code == 200
     asyncio.run(draining.stop())
     answer, _ = probe(health)
@@ -144,48 +138,48 @@ def test_draining() -> None:
     assert answer.json.items() >= expected.items()
 
 
-def test_disk_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One thread waits for it, however often one asks; and it may come back."""
+def test_hanging_disk_blocks_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Repeated probes start no further thread, and the disk may recover."""
     over, began = threading.Event(), []
 
     def wait() -> bool:
         began.append(True)
         return over.wait(30)
 
-    monkeypatch.setattr('asgilook.resources.health.PATIENCE', 0.1)
-    health = Health(wait, is_none, is_up, Draining())
+    monkeypatch.setattr('asgilook.resources.probes.PROBE_TIMEOUT', 0.1)
+    health = make_health(is_storage_usable=wait)
     for _ in range(3):
         answer, seconds = probe(health)
         assert (answer.status_code, answer.json['storage']) == (503, 'down')
         assert seconds < 5
     assert began == [True]
     over.set()
-    monkeypatch.setattr('asgilook.resources.health.PATIENCE', 10)
+    monkeypatch.setattr('asgilook.resources.probes.PROBE_TIMEOUT', 10)
     assert probe(health)[0].status_code == 200
     assert began == [True] * 2
 
 
-def test_database_that_is_up() -> None:
-    answer, _ = probe(Health(is_usable, is_up, is_up, Draining()))
+def test_ready_with_database() -> None:
+    answer, _ = probe(make_health(database_state=up))
     parts = {'storage': 'up', 'database': 'up', 'redis': 'up'}
     assert answer.json == {'state': 'ready', **parts}
 
 
-@pytest.mark.parametrize('database', [is_down, hang])
-def test_database_that_is_down(
-    monkeypatch: pytest.MonkeyPatch, database: Callable[[], Awaitable[State]]
+@pytest.mark.parametrize('database', [down, hang])
+def test_unavailable_database(
+    monkeypatch: pytest.MonkeyPatch, database: Callable[[], Awaitable[ComponentState]]
 ) -> None:
-    monkeypatch.setattr('asgilook.resources.health.PATIENCE', 0.1)
-    answer, seconds = probe(Health(is_usable, database, is_up, Draining()))
-    assert problem(answer, 503) == "The database can't be used now."
+    monkeypatch.setattr('asgilook.resources.probes.PROBE_TIMEOUT', 0.1)
+    answer, seconds = probe(make_health(database_state=database))
+    assert problem(answer, 503) == 'The database is unavailable.'
     parts = {'storage': 'up', 'database': 'down', 'redis': 'up'}
     assert answer.json.items() >= {'state': 'unready', **parts}.items()
     assert seconds < 5
 
 
-def test_redis_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr('asgilook.resources.health.PATIENCE', 0.1)
-    answer, seconds = probe(Health(is_usable, is_none, hang, Draining()))
+def test_hanging_redis(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr('asgilook.resources.probes.PROBE_TIMEOUT', 0.1)
+    answer, seconds = probe(make_health(redis_state=hang))
     assert answer.status_code == 200
     assert answer.json == {'state': 'ready', 'storage': 'up', 'redis': 'down'}
     assert seconds < 5
