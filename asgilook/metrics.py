@@ -42,7 +42,7 @@ class Metrics:
         self.registry = CollectorRegistry()
         self.job_duration = Histogram(
             'asgilook_job_duration_seconds',
-            'Time in a worker thread, by kind of job (upload or thumbnail).',
+            'Time in a worker thread, by kind of job (upload, thumbnail or preview).',
             ['kind'],
             buckets=_JOB_BUCKETS,
             registry=self.registry,
@@ -51,6 +51,14 @@ class Metrics:
             'asgilook_uploads',
             'Uploads that could be decoded, by their format.',
             ['format'],
+            registry=self.registry,
+        )
+        self.previews = Histogram(
+            'asgilook_preview_duration_seconds',
+            'Time to store a preview (upload), to make and store it (request, idle), '
+            'or to read it (used).',
+            ['event'],
+            buckets=_JOB_BUCKETS,
             registry=self.registry,
         )
         self.queue_length = Gauge(

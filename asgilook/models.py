@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import re
+import uuid
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -68,3 +69,10 @@ class Entry(NamedTuple):
     image_id: str
     length: int
     stored_ns: int
+
+
+def uuid_from_digest(digest: bytes) -> str:
+    """Return a UUID of version 8 (RFC 9562) with the first bits of a digest."""
+    number = int.from_bytes(digest[:16])
+    number = number & ~(0xF << 76) | 8 << 76
+    return str(uuid.UUID(int=number & ~(3 << 62) | 2 << 62))

@@ -1,4 +1,4 @@
-"""One contract for every index: in memory over a folder, in SQLite, in PostgreSQL."""
+"""The contract of every index: of a folder, in SQLite, in PostgreSQL."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def image_id(number: int) -> str:
 
 
 class Images:
-    """Indexes of one set of images, as processes have them, and their storage."""
+    """A set of images with its storage, and an index for each process."""
 
     def __init__(self, make: Callable[[], Index], folder: Path) -> None:
         self.make = make
@@ -33,7 +33,7 @@ class Images:
         self._storage.start()
 
     def run(self, scenario: Callable[..., Awaitable[None]], processes: int = 2) -> None:
-        """Run a scenario on indexes that are open."""
+        """Run a scenario on started indexes."""
 
         async def main() -> None:
             indexes = [self.make() for _ in range(processes)]
@@ -47,7 +47,7 @@ class Images:
         asyncio.run(main())
 
     async def add(self, index: Index, *numbers: int, at: int = 0) -> list[Image]:
-        """Add images whose width is their number, as is, by default, their time."""
+        """Add images whose width, and by default time, is their number."""
         return [await self._add(index, number, at or number) for number in numbers]
 
     async def _add(self, index: Index, number: int, modified_ns: int) -> Image:
@@ -115,7 +115,7 @@ def test_empty(images: Images) -> None:
     images.run(scenario, 1)
 
 
-def test_added_image_is_seen_by_all(images: Images) -> None:
+def test_addition_is_seen_by_all_processes(images: Images) -> None:
     async def scenario(writer: Index, reader: Index) -> None:
         for number in (3, 4, 5):
             (image,) = await images.add(writer, number)
@@ -127,7 +127,7 @@ def test_added_image_is_seen_by_all(images: Images) -> None:
     images.run(scenario)
 
 
-def test_removed_image_is_seen_by_none(images: Images) -> None:
+def test_removal_is_seen_by_all_processes(images: Images) -> None:
     async def scenario(writer: Index, reader: Index) -> None:
         first, second = await images.add(writer, 3, 4)
         for index in (writer, reader):
@@ -146,7 +146,7 @@ def test_removed_image_is_seen_by_none(images: Images) -> None:
     images.run(scenario)
 
 
-def test_other_image_of_the_same_id_is_not_current(images: Images) -> None:
+def test_other_image_with_same_id_is_not_current(images: Images) -> None:
     async def scenario(index: Index) -> None:
         (image,) = await images.add(index, 3)
         for other in (
@@ -158,7 +158,7 @@ def test_other_image_of_the_same_id_is_not_current(images: Images) -> None:
     images.run(scenario, 1)
 
 
-def test_order_is_that_of_age_then_of_id(images: Images) -> None:
+def test_order_is_by_time_then_id(images: Images) -> None:
     async def scenario(index: Index) -> None:
         await images.add(index, 5, 3, 9)
         await images.add(index, 7, 8, 6, at=4)
@@ -199,7 +199,7 @@ def test_pages(images: Images) -> None:
     images.run(scenario, 1)
 
 
-def test_state_is_that_of_the_images(images: Images) -> None:
+def test_state_follows_the_images(images: Images) -> None:
     async def scenario(writer: Index, reader: Index) -> None:
         states = [await state(reader)]
         for number in (3, 4, 5):
@@ -230,7 +230,7 @@ def test_restart_keeps_images(images: Images) -> None:
     images.run(scenario, 1)
 
 
-def test_same_image_again(images: Images) -> None:
+def test_adding_an_image_twice(images: Images) -> None:
     async def scenario(index: Index) -> None:
         (image,) = await images.add(index, 3)
         await index.add(image)
@@ -239,7 +239,7 @@ def test_same_image_again(images: Images) -> None:
     images.run(scenario, 1)
 
 
-def test_many_at_a_time(images: Images) -> None:
+def test_concurrent_changes(images: Images) -> None:
     async def scenario(*indexes: Index) -> None:
         async def add(number: int) -> None:
             index = indexes[number % len(indexes)]
@@ -260,8 +260,8 @@ def test_many_at_a_time(images: Images) -> None:
     images.run(scenario, 4)
 
 
-def test_what_is_no_id_names_nothing(images: Images) -> None:
-    """And it does no harm to who asks for something else at the same time."""
+def test_invalid_id_names_no_image(images: Images) -> None:
+    """It does not affect concurrent look-ups."""
 
     async def scenario(index: Index) -> None:
         await images.add(index, 1)
@@ -276,8 +276,8 @@ def test_what_is_no_id_names_nothing(images: Images) -> None:
     images.run(scenario, processes=1)
 
 
-def test_one_of_many_removes(images: Images) -> None:
-    """An image that several delete at a time is deleted by one of them."""
+def test_concurrent_removals(images: Images) -> None:
+    """Exactly one of them succeeds."""
 
     async def scenario(*indexes: Index) -> None:
         await images.add(indexes[0], 3)

@@ -112,6 +112,7 @@ def test_names_and_types(client: TestClient, image: Json) -> None:
         'asgilook_http_response_bytes': 'counter',
         'asgilook_cache_results': 'counter',
         'asgilook_job_duration_seconds': 'histogram',
+        'asgilook_preview_duration_seconds': 'histogram',
         'asgilook_queue_length': 'gauge',
         'asgilook_event_streams_dropped': 'counter',
         'asgilook_events_invalid': 'counter',
