@@ -12,6 +12,7 @@ import falcon.asgi
 
 from .config import Config
 from .errors import ImageNotFound, InvalidRequest
+from .imaging.transform import Format
 from .models import Size
 from .store import Store
 from .web.auth import authorize
@@ -25,7 +26,6 @@ from .web.record import Representation, image_of, record_of, representation_of
 from .web.representations import (
     LIST_KEYS,
     LIST_TYPES,
-    Format,
     Order,
     Representations,
     image_uri,

@@ -155,9 +155,11 @@ class Store:
         """Return the state of the whole list, as in `Page.state`; None if unknown."""
         return await self._index.version()
 
-    async def list_images(self, limit: int, after: str | None = None) -> Page:
-        """Return a page of images, oldest first; raises `InvalidRequest`."""
-        return await self._index.page(limit, after)
+    async def list_images(
+        self, limit: int, after: str | None = None, *, newest: bool = False
+    ) -> Page:
+        """Return a page of images, oldest or newest first; raises `InvalidRequest`."""
+        return await self._index.page(limit, after, newest=newest)
 
     async def read(self, image: Image) -> bytes:
         """Return a whole image."""

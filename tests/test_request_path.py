@@ -55,9 +55,7 @@ def profile() -> Iterator[Profile]:
     threading.setprofile(before)
 
 
-def test_modules_entered(
-    config: Config, photo: bytes, profile: Profile
-) -> None:
+def test_modules_entered(config: Config, photo: bytes, profile: Profile) -> None:
     found: dict[str, set[str]] = {}
 
     async def scenario(conductor: ASGIConductor) -> None:

@@ -39,8 +39,10 @@ class Index(Protocol):
         """
         ...
 
-    async def page(self, limit: int, after: str | None = None) -> Page:
-        """Return up to `limit` images that follow the one with the id `after`.
+    async def page(
+        self, limit: int, after: str | None = None, *, newest: bool = False
+    ) -> Page:
+        """Return up to `limit` images, oldest or newest first, that follow `after`.
 
         Raises `InvalidRequest` if `after` names no image.
         """

@@ -37,6 +37,7 @@ _NIL = '00000000-0000-0000-0000-000000000000'
 
 _ORDER = (images.c.modified_ns, images.c.id)
 _PAGE = select(images).order_by(*_ORDER)
+_NEWEST_PAGE = select(images).order_by(*(column.desc() for column in _ORDER))
 
 # PERF: the text of a statement doesn't depend on the number of ids, as PostgreSQL plans
 # each text anew.
@@ -96,17 +97,20 @@ class DatabaseIndex:
         """Return None: only a query can tell the state of a page."""
         return None
 
-    async def page(self, limit: int, after: str | None = None) -> Page:
-        """Return up to `limit` images, oldest first; its state is a hash of them.
+    async def page(
+        self, limit: int, after: str | None = None, *, newest: bool = False
+    ) -> Page:
+        """Return up to `limit` images, whose hash is its state.
 
         Raises `InvalidRequest` if `after` names no image.
         """
-        query = _PAGE.limit(limit + 1)
+        query = (_NEWEST_PAGE if newest else _PAGE).limit(limit + 1)
         if after is not None:
             last = await self.get(after)
             if last is None:
                 raise InvalidRequest('The parameter after names no image.')
-            query = query.where(tuple_(*_ORDER) > last.order)
+            order = tuple_(*_ORDER)
+            query = query.where(order < last.order if newest else order > last.order)
 
         async def fetch(connection: AsyncConnection, attempt: int) -> Any:
             return (await connection.execute(query)).all()

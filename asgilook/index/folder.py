@@ -80,20 +80,27 @@ class FolderIndex:
         await self._refresh()
         return f'{self.state:x}'
 
-    async def page(self, limit: int, after: str | None = None) -> Page:
-        """Return up to `limit` images, oldest first; this first takes in what changed.
+    async def page(
+        self, limit: int, after: str | None = None, *, newest: bool = False
+    ) -> Page:
+        """Return up to `limit` images, oldest or newest first, with all changes.
 
-        Raises `InvalidRequest` where `after` names no image.
+        Raises `InvalidRequest` if `after` is not the id of an image.
         """
         await self._refresh()
-        start = 0
+        start, stop = 0, len(self._order)
         if after is not None:
             if after not in self._images:
                 raise InvalidRequest('The parameter after names no image.')
-            start = bisect.bisect_right(self._order, self._images[after].order)
-        found = self._order[start : start + limit]
+            position = bisect.bisect_left(self._order, self._images[after].order)
+            start, stop = (0, position) if newest else (position + 1, stop)
+        more = stop - start > limit
+        if newest:
+            found = self._order[max(start, stop - limit) : stop][::-1]
+        else:
+            found = self._order[start : min(stop, start + limit)]
         images = [self._images[image_id] for _, image_id in found]
-        return Page(images, start + limit < len(self._order), f'{self.state:x}')
+        return Page(images, more, f'{self.state:x}')
 
     async def count(self) -> int:
         """Return the number of images; this first takes in what changed."""

@@ -1,4 +1,4 @@
-"""Representations of images, thumbnails and the list; the only module with their URLs."""
+"""URLs and representations of images, thumbnails and the list."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Literal
 import falcon
 
 from ..config import Config
-from ..imaging import transform
+from ..imaging.transform import RENDERER, WEBP_RENDERER, Format
 from ..models import Image, Page, Size
 from ..store import Store
 from .cors import vary
@@ -18,7 +18,6 @@ from .record import Representation
 LIST_URI = '/images'
 
 Order = Literal['oldest', 'newest']
-Format = Literal['jpeg', 'webp']
 
 # Cache keys of the lists that are cached, by URL and media type; the first type is the
 # default.
@@ -59,7 +58,10 @@ class Representations:
     def __init__(self, config: Config, store: Store) -> None:
         self._min_thumb_size = config.min_thumb_size
         self._store = store
-        self._renderer = f'{config.jpeg_quality}-{transform.RENDERER}'
+        self._renderers: dict[Format, str] = {
+            'jpeg': f'{config.jpeg_quality}-{RENDERER}',
+            'webp': f'{config.jpeg_quality}-{WEBP_RENDERER}',
+        }
         self._list_headers = (*_LIST_HEADERS, *vary(config, 'Accept'))
         self._image_headers = (*_IMMUTABLE_HEADERS, *vary(config))
         # PERF: formatting the headers takes longer than the rest of a cache look-up.
@@ -79,16 +81,21 @@ class Representations:
 
     def cache_keys(self, image: Image) -> list[str]:
         """Return the cache keys of an image and its thumbnails."""
-        sizes = image.reductions(self._min_thumb_size)
         thumbnails = [
             thumbnail_uri(image, size, format_)
-            for size in sizes
-            for format_ in ('jpeg', 'webp')
+            for size in image.reductions(self._min_thumb_size)
+            for format_ in self._renderers
         ]
         return [image_uri(image), *thumbnails]
 
     def page(
-        self, page: Page, *, target: str | None, limit: int, order: Order, media_type: str
+        self,
+        page: Page,
+        *,
+        target: str | None,
+        limit: int,
+        order: Order,
+        media_type: str,
     ) -> Representation:
         """Represent a page of the list.
 
@@ -127,12 +134,11 @@ class Representations:
     def _thumbnail(
         self, image: Image, size: Size, format_: Format
     ) -> Representation | None:
-        """Represent a thumbnail; None for a size that the image's JSON does not list."""
+        """Represent a thumbnail; None if the image's JSON does not list its size."""
         if size not in image.reductions(self._min_thumb_size):
             return None
-        etag = f'{image.modified_ns:x}-{image.length:x}-{self._renderer}'
-        if format_ == 'webp':
-            etag += '-webp'
+        renderer = self._renderers[format_]
+        etag = f'{image.modified_ns:x}-{image.length:x}-{renderer}'
         uri = thumbnail_uri(image, size, format_)
         return self._immutable(image, uri, etag, f'image/{format_}')
 
