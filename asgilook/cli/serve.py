@@ -5,8 +5,8 @@ from __future__ import annotations
 import uvicorn
 
 from ..config import Config
-from ..web.access_log import log_config
 from ..web.connections import raise_file_limit
+from ..web.log_format import log_config
 from ..web.uvicorn_protocol import LimitedProtocol
 from ..worker_files import shared_folder
 from .places import prepared
@@ -24,7 +24,7 @@ def serve(host: str, port: int, workers: int) -> int:
 
     Raises `ConfigError` for a wrong setting.
     """
-    prepared(Config())
+    config = prepared(Config())
     raise_file_limit()
     with shared_folder(workers):
         uvicorn.run(
@@ -39,6 +39,6 @@ def serve(host: str, port: int, workers: int) -> int:
             timeout_keep_alive=KEEP_ALIVE,
             server_header=False,
             access_log=False,
-            log_config=log_config(),
+            log_config=log_config(config.access_log),
         )
     return 0

@@ -5,12 +5,8 @@ The lines go to the logger `asgilook.access`.
 
 from __future__ import annotations
 
-import copy
 import json
 import logging
-from typing import Any
-
-import uvicorn.config
 
 from .asgi_types import Scope
 from .record import Record
@@ -33,10 +29,12 @@ def log_request(record: Record, scope: Scope, form: str) -> None:
         'cache': headers.get(b'x-asgilook-cache', b'-').decode(),
         'id': record.request_id,
     }
+    extra = {'fields': fields}
     if form == 'json':
-        log.info(json.dumps(fields))
+        log.info(json.dumps(fields), extra=extra)
     else:
-        log.info('%s "%s %s" %d %d bytes %.1f ms %s %s', *fields.values())
+        text = '%s "%s %s" %d %d bytes %.1f ms %s %s'
+        log.info(text, *fields.values(), extra=extra)
 
 
 def _raw_target(scope: Scope) -> str:
@@ -45,17 +43,3 @@ def _raw_target(scope: Scope) -> str:
     query = scope['query_string']
     target: bytes = raw + b'?' + query if query else raw
     return target.decode('ascii', 'backslashreplace')
-
-
-def log_config() -> dict[str, Any]:
-    """Return uvicorn's logging configuration, extended by the service's loggers."""
-    settings = copy.deepcopy(uvicorn.config.LOGGING_CONFIG)
-    handlers, formatters = settings['handlers'], settings['formatters']
-    settings['loggers']['asgilook'] = {'handlers': ['default'], 'level': 'INFO'}
-    formatters['line'] = {'format': '%(message)s'}
-    handlers['line'] = {**handlers['access'], 'formatter': 'line'}
-    settings['loggers']['asgilook.access'] = {
-        'handlers': ['line'],
-        'propagate': False,
-    }
-    return settings
