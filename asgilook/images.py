@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Callable
 from functools import partial
@@ -13,7 +14,8 @@ import falcon.asgi
 from .config import Config
 from .errors import ImageNotFound, InvalidRequest
 from .imaging.transform import Format
-from .models import Size
+from .models import Image, Size
+from .storage.stream import FileStream
 from .store import Store
 from .web.auth import authorize
 from .web.conditional import (
@@ -87,21 +89,20 @@ class Images:
         self, req: falcon.asgi.Request, resp: falcon.asgi.Response, image_id: str
     ) -> None:
         """Send an image: whole if a cache may keep it, else in large blocks."""
-        image = image_of(req)
-        if image.length <= self.config.cache_body_size:
+        identify = partial(self.identify, req, image_id)
+        if image_of(req).length <= self.config.cache_body_size:
             resp.data = await read_consistently(
-                req,
-                read=self._store.read,
-                identify=partial(self.identify, req, image_id),
+                req, read=self._store.read, identify=identify
             )
             return
-        selected = select_range(req, representation_of(req), image.length)
-        if selected is None:
-            selected = range(image.length)
-        else:
-            set_partial(resp, selected, image.length)
-        stream = self._store.stream(image, selected.start, selected.stop)
-        resp.set_stream(stream, len(selected))
+        # NOTE(errors): opened before the head is sent, so that a failure has a status.
+        selected, stream = await read_consistently(
+            req, read=partial(self._open, req), identify=identify
+        )
+        length = image_of(req).length
+        if selected is not None:
+            set_partial(resp, selected, length)
+        resp.set_stream(stream, len(selected or range(length)))
 
     async def on_head_image(
         self, req: falcon.asgi.Request, resp: falcon.asgi.Response, image_id: str
@@ -124,6 +125,14 @@ class Images:
         keys = self._representations.cache_keys(image)
         resp.context.stale_keys = [*keys, *_ALL_LIST_KEYS]
         self._publish('deleted', {'id': image_id})
+
+    async def _open(
+        self, req: falcon.asgi.Request, image: Image
+    ) -> tuple[range | None, FileStream]:
+        """Return the requested range, None for all, and a stream of it."""
+        selected = select_range(req, representation_of(req), image.length)
+        part = selected or range(image.length)
+        return selected, await self._store.open_stream(image, part.start, part.stop)
 
     async def _identify_list(self, req: falcon.asgi.Request) -> Representation:
         limit = min(_limit(req, self.config.page_size), self.config.page_size)
@@ -186,7 +195,7 @@ class Thumbnails:
     ) -> None:
         """Send the headers of `on_get` but the length, which only rendering shows."""
         # Never read: it keeps Falcon from announcing a length of 0.
-        resp.stream = self._store.stream(image_of(req), 0, 0)
+        resp.stream = io.BytesIO()  # type: ignore[assignment]
 
 
 def _limit(req: falcon.asgi.Request, default: int) -> int:

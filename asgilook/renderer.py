@@ -18,6 +18,7 @@ from .imaging.transform import Format
 from .metrics import Metrics
 from .models import CheckDeadline, Image, Size
 from .storage.base import Storage
+from .storage.factory import open_image
 from .storage.previews import Previews
 
 T = TypeVar('T')
@@ -160,7 +161,7 @@ class Renderer:
     def _from_image(
         self, image: Image, size: Size, format_: Format, check_deadline: CheckDeadline
     ) -> bytes:
-        with self._storage.open(image.image_id) as file:
+        with open_image(self._config, self._storage, image) as file:
             data = file.read()
         try:
             return transform.thumbnail(

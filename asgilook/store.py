@@ -32,7 +32,8 @@ from .models import CheckDeadline, Image, Page, Size
 from .renderer import Renderer
 from .storage import atomic
 from .storage.base import NewObject
-from .storage.factory import local_folder, make_storage, make_threads
+from .storage.factory import local_folder, make_storage, make_threads, open_image
+from .storage.stream import FileStream
 
 __all__ = ['Image', 'Store']
 
@@ -182,6 +183,15 @@ class Store:
                 start += len(block)
                 yield block
 
+    async def open_stream(self, image: Image, start: int, stop: int) -> FileStream:
+        """Open an image file, and read its first block from `start` on.
+
+        The stream yields the bytes up to `stop`, in blocks of 1 MiB at most. Raises
+        `ImageNotFound` or `StorageUnavailable`, as does the stream.
+        """
+        task = asyncio.create_task(self._open_stream(image, start, stop))
+        return await outlive(task)  # if cancelled, the stream is dropped, and closed
+
     async def make_thumbnail(
         self, image: Image, size: Size, format_: Format = 'jpeg'
     ) -> bytes:
@@ -250,8 +260,25 @@ class Store:
         )
 
     def _read(self, image: Image) -> bytes:
-        with self._storage.open(image.image_id) as file:
+        with open_image(self._config, self._storage, image) as file:
             return file.read()
+
+    async def _open_stream(self, image: Image, start: int, stop: int) -> FileStream:
+        file = await self._call(open_image, self._config, self._storage, image)
+        try:
+            first = await self._call(_read_block, file, start, stop)
+        except BaseException:
+            file.close()
+            raise
+        read_block = partial(self._call, _read_block)
+        return FileStream(file, first, start, stop, read_block=read_block)
+
+
+def _read_block(file: BinaryIO, position: int, stop: int) -> bytes:
+    block = _read_at(file, position, min(BLOCK_SIZE, stop - position))
+    if not block:
+        raise StorageUnavailable('The stored file is shorter than expected.')
+    return block
 
 
 def _read_at(file: BinaryIO, position: int, size: int) -> bytes:
