@@ -33,9 +33,9 @@ class MetricsResource:
             record.route or OTHER,
             record.method,
             record.status,
+            record.cache,
             record.sent,
             record.seconds,
-            record.cache,
         )
 
     async def on_get(
