@@ -31,7 +31,7 @@ from .metrics import Metrics
 from .models import CheckDeadline, Image, Page, Size
 from .renderer import Renderer
 from .storage.base import NewObject
-from .storage.factory import local_folder, make_storage, make_threads
+from .storage.factory import local_folder, make_storage, make_threads, open_image
 from .storage.stream import FileStream
 
 __all__ = ['Image', 'Store']
@@ -156,9 +156,11 @@ class Store:
         """Return the state of the whole list, as in `Page.state`; None if unknown."""
         return await self._index.version()
 
-    async def list_images(self, limit: int, after: str | None = None) -> Page:
-        """Return a page of images, oldest first; raises `InvalidRequest`."""
-        return await self._index.page(limit, after)
+    async def list_images(
+        self, limit: int, after: str | None = None, *, newest: bool = False
+    ) -> Page:
+        """Return a page of images, oldest or newest first; raises `InvalidRequest`."""
+        return await self._index.page(limit, after, newest=newest)
 
     async def read(self, image: Image) -> bytes:
         """Return a whole image."""
@@ -188,11 +190,7 @@ class Store:
         `ImageNotFound` or `StorageUnavailable`, as does the stream.
         """
         task = asyncio.create_task(self._open_stream(image, start, stop))
-        try:
-            return await outlive(task)
-        except asyncio.CancelledError:
-            task.add_done_callback(_release)
-            raise
+        return await outlive(task)  # if cancelled, the stream is dropped, and closed
 
     async def make_thumbnail(
         self, image: Image, size: Size, format_: Format = 'jpeg'
@@ -263,14 +261,17 @@ class Store:
 
     def _read(self, image: Image) -> bytes:
         local = self._storage.local
-        with local.reading(image.image_id), self._storage.open(image.image_id) as file:
+        with (
+            local.reading(image.image_id),
+            open_image(self._config, self._storage, image) as file,
+        ):
             data = file.read()
         local.was_read(image.image_id)
         return data
 
     async def _open_stream(self, image: Image, start: int, stop: int) -> FileStream:
         read = partial(self._read_block, image)
-        file = await self._call(self._storage.open, image.image_id)
+        file = await self._call(open_image, self._config, self._storage, image)
         try:
             first = await self._call(read, file, start, stop) if start < stop else b''
         except BaseException:
@@ -288,12 +289,6 @@ class Store:
         if not block:
             raise StorageUnavailable('The stored file is shorter than expected.')
         return block
-
-
-def _release(task: asyncio.Task[FileStream]) -> None:
-    """Close the file of a stream that its caller no longer waits for."""
-    if not task.cancelled() and task.exception() is None:
-        task.result().release()
 
 
 def _read_at(file: BinaryIO, position: int, size: int) -> bytes:
