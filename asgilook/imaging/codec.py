@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import shutil
@@ -41,7 +42,12 @@ def open_stored(data: bytes, check_deadline: CheckDeadline) -> ImageFile.ImageFi
 def to_jpeg(image: Image.Image, options: dict[str, Any]) -> bytes:
     """Return a JPEG; raise MemoryError if there is no room for it."""
     with open(os.memfd_create('image'), 'w+b') as memory:
-        _encode(image, options, memory)
+        try:
+            _encode(image, options, memory)
+        except OSError as ex:
+            if ex.errno != errno.ENOSPC:
+                raise
+            raise MemoryError from ex
         return memory.read()
 
 
@@ -68,5 +74,5 @@ def _encode(image: Image.Image, options: dict[str, Any], memory: BinaryIO) -> No
     image.save(memory, 'JPEG', **options)
     memory.seek(max(0, memory.seek(0, os.SEEK_END) - len(jpeg.EOI)))
     if memory.read() != jpeg.EOI:
-        raise MemoryError
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     memory.seek(0)
