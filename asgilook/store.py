@@ -14,7 +14,7 @@ from typing import Any, BinaryIO, Literal, TypeVar
 
 import aiofiles.tempfile
 
-from .concurrency import Pool, SingleFlight, outlive
+from .concurrency import Pool, outlive
 from .config import Config
 from .errors import (
     AsgilookError,
@@ -23,12 +23,13 @@ from .errors import (
     ImageNotFound,
     OutcomeUnknown,
     StorageUnavailable,
-    StoredImageDamaged,
 )
 from .imaging import transform
+from .imaging.transform import Format
 from .index.factory import make_index
 from .metrics import Metrics
 from .models import CheckDeadline, Image, Page, Size
+from .renderer import Renderer
 from .storage import atomic
 from .storage.base import NewObject
 from .storage.factory import local_folder, make_storage, make_threads
@@ -58,7 +59,14 @@ class Store:
         self._pool = Pool(
             config.threads, config.queue_size, config.render_timeout, self._metrics
         )
-        self._renders: SingleFlight[tuple[Image, Size], bytes] = SingleFlight()
+        self._renderer = Renderer(
+            config=config,
+            storage=self._storage,
+            pool=self._pool,
+            call=self._call,
+            is_current=self._index.is_current,
+            metrics=self._metrics,
+        )
         self._saves: set[asyncio.Task[Image]] = set()
 
     async def start(self) -> None:
@@ -74,7 +82,7 @@ class Store:
         await self._settle(LAST_SECONDS)
         await self._pool.stop()
         await self._settle(None)
-        await self._renders.stop()
+        await self._renderer.stop()
         await self._index.stop()
         await self._call(self._storage.stop)
         if self._threads is not None:
@@ -143,6 +151,10 @@ class Store:
         """Tell whether an image is still the one that is stored."""
         return self._index.is_current(image)
 
+    async def list_version(self) -> str | None:
+        """Return the state of the whole list, as in `Page.state`; None if unknown."""
+        return await self._index.version()
+
     async def list_images(self, limit: int, after: str | None = None) -> Page:
         """Return a page of images, oldest first; raises `InvalidRequest`."""
         return await self._index.page(limit, after)
@@ -168,14 +180,14 @@ class Store:
                 start += len(block)
                 yield block
 
-    async def make_thumbnail(self, image: Image, size: Size) -> bytes:
-        """Render a thumbnail: once for any number of callers that wait for it.
+    async def make_thumbnail(
+        self, image: Image, size: Size, format_: Format = 'jpeg'
+    ) -> bytes:
+        """Return a thumbnail of a listed size, made once for all concurrent callers.
 
         Raises `Busy`, `DeadlineExceeded`, `ImageNotFound` or `StoredImageDamaged`.
         """
-        job = partial(self._render, image, size)
-        run = partial(self._pool.run, job, 'thumbnail')
-        return await self._renders.run((image, size), run)
+        return await self._renderer.render(image, size, format_)
 
     async def delete(self, image: Image) -> None:
         """Remove an image for good, or raise `ImageNotFound`."""
@@ -186,6 +198,7 @@ class Store:
             if self._config.database_url is None:
                 raise  # there the file is the image
             log.warning('deleted %s, but not its file: %s', image.image_id, ex)
+        await self._renderer.remove_preview(image.image_id)
 
     async def _save(self, image_id: str, source: BinaryIO) -> Image:
         with source, atomic.storage_errors():
@@ -194,7 +207,9 @@ class Store:
                 job = partial(self._convert, source, new.file)
                 converted = await self._pool.run(job, 'upload')
                 self._metrics.uploads.labels(converted.format.lower()).inc()
-                return await self._publish(new, image_id, converted.size)
+                image = await self._publish(new, image_id, converted.size)
+                await self._renderer.store_preview(image, converted.preview)
+                return image
             except DeadlineExceeded as ex:
                 raise ImageDamaged(str(ex)) from ex
             finally:
@@ -228,33 +243,9 @@ class Store:
             target,
             max_pixels=self._config.max_pixels,
             quality=self._config.jpeg_quality,
+            min_thumb_size=self._config.min_thumb_size,
             check_deadline=check_deadline,
         )
-
-    def _render(self, image: Image, size: Size, check_deadline: CheckDeadline) -> bytes:
-        """Return a thumbnail of a stored image as a JPEG."""
-        quality = self._config.jpeg_quality
-        # PERF: Pillow releases the GIL only while it writes to a file descriptor.
-        with (
-            os.fdopen(os.memfd_create('thumbnail'), 'w+b') as target,
-            self._storage.open(image.image_id) as source,
-        ):
-            try:
-                transform.thumbnail(
-                    source,
-                    target,
-                    size,
-                    quality=quality,
-                    check_deadline=check_deadline,
-                )
-            except ImageDamaged as ex:
-                raise StoredImageDamaged('The stored image is damaged.') from ex
-            except OSError as ex:
-                if ex.errno not in atomic.FULL:
-                    raise
-                raise MemoryError from ex
-            target.seek(0)
-            return target.read()
 
     def _read(self, image: Image) -> bytes:
         with self._storage.open(image.image_id) as file:

@@ -13,9 +13,10 @@ import sys
 import time
 from contextlib import closing, suppress
 
-from ..config import Config, ConfigError
+from ..config import Config
 from ..errors import AsgilookError, ImageNotFound, StorageUnavailable
 from ..models import Entry, Image
+from .check_previews import PreviewCheck
 from .places import Place, open_place
 
 _TABLE = 'CREATE TABLE files (id TEXT PRIMARY KEY, length, stored_ns) WITHOUT ROWID'
@@ -119,21 +120,20 @@ class Comparison:
 def check(config: Config, min_age: float, *, remove: bool) -> int:
     """Compare storage and index, print the differences, and return the exit code.
 
-    Raises `ConfigError`.
+    Without a database the files themselves are the list: one that is not listed is an
+    image that can't be read, and is never removed.
     """
-    if remove and config.database_url is None:
-        raise ConfigError(
-            '--remove-orphans needs a database: without one, the files are the list, '
-            'and a file that is not listed is an image that can not be read'
-        )
-    return _report(asyncio.run(_run(config, min_age, remove=remove)))
+    return asyncio.run(_run(config, min_age, remove=remove))
 
 
-async def _run(config: Config, min_age: float, *, remove: bool) -> Comparison:
+async def _run(config: Config, min_age: float, *, remove: bool) -> int:
     async with open_place(config) as place:
-        comparison = Comparison(place, min_age, remove=remove)
+        remove_files = remove and config.database_url is not None
+        comparison = Comparison(place, min_age, remove=remove_files)
         await comparison.run()
-        return comparison
+        previews = PreviewCheck(place, remove=remove)
+        await previews.run()
+    return max(_report(comparison), _report_previews(previews))
 
 
 def _report(result: Comparison) -> int:
@@ -146,3 +146,12 @@ def _report(result: Comparison) -> int:
         print(f'asgilook: {result.failure} Comparison incomplete.', file=sys.stderr)
         return 1
     return 1 if result.wrong or result.orphans > result.removed else 0
+
+
+def _report_previews(result: PreviewCheck) -> int:
+    if result.orphans:
+        print(f'{result.orphans} previews without an image, {result.removed} removed')
+    if result.failure:
+        print(f'asgilook: previews: {result.failure}', file=sys.stderr)
+        return 1
+    return 1 if result.orphans > result.removed else 0

@@ -11,7 +11,6 @@ import hashlib
 import os
 import stat
 import sys
-import uuid
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from weakref import WeakValueDictionary
@@ -25,6 +24,7 @@ from ..errors import (
     StorageFull,
     StorageUnavailable,
 )
+from ..models import uuid_from_digest
 from ..storage.factory import local_folder
 from ..store import Store
 from ..web.uploads import too_large
@@ -87,10 +87,8 @@ class Importer(Bulk):
 
 
 def content_id(data: bytes) -> str:
-    """Return a UUID of version 8 (RFC 9562) with the first bits of the SHA-256."""
-    number = int.from_bytes(hashlib.sha256(data).digest()[:16])
-    number = number & ~(0xF << 76) | 8 << 76
-    return str(uuid.UUID(int=number & ~(3 << 62) | 2 << 62))
+    """Return the id of an imported image: the same for the same bytes."""
+    return uuid_from_digest(hashlib.sha256(data).digest())
 
 
 def walk(

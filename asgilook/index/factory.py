@@ -1,4 +1,4 @@
-"""Which index the settings ask for."""
+"""The choice of an index by the settings."""
 
 from __future__ import annotations
 
@@ -13,6 +13,6 @@ def make_index(config: Config) -> Index:
     if config.database_url is None:
         return FolderIndex(local_folder(config))
     with needs_extra(config, 'database_url', 'database'):
-        from ..index.database import DatabaseIndex
+        from .database import DatabaseIndex
 
         return DatabaseIndex(config.database_url)

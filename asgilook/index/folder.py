@@ -75,6 +75,11 @@ class FolderIndex:
         except OSError:
             return False
 
+    async def version(self) -> str | None:
+        """Return the state of the list, after taking in what has changed."""
+        await self._refresh()
+        return f'{self.state:x}'
+
     async def page(self, limit: int, after: str | None = None) -> Page:
         """Return up to `limit` images, oldest first; this first takes in what changed.
 

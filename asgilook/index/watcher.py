@@ -21,6 +21,7 @@ from inotify_simple import flags
 from ..errors import StorageUnavailable
 from ..imaging import jpeg
 from ..models import UUID, Image
+from ..storage import previews
 from ..storage.atomic import storage_errors
 
 log = logging.getLogger(__name__)
@@ -105,9 +106,9 @@ class Folder:
         return {event.name for event in events}
 
     def names(self) -> set[str]:
-        """Return the names of all files."""
+        """Return the names of all files, without the folder of previews."""
         with storage_errors():
-            return set(os.listdir(self._path))
+            return set(os.listdir(self._path)) - {previews.FOLDER}
 
     def read(self, image_id: str) -> Image | None:
         """Read an image's header; None where there is no such image.

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import BinaryIO, Protocol
 
 from ..models import Entry
+from .previews import PreviewFiles
 
 
 class NewObject(Protocol):
@@ -36,6 +37,11 @@ class Storage(Protocol):
 
     Raises `StorageFull` or `StorageUnavailable`.
     """
+
+    @property
+    def previews(self) -> PreviewFiles:
+        """The files of previews, apart from those of images."""
+        ...
 
     def start(self) -> None:
         """Prepare the storage, remove leftovers of dead processes; raises OSError."""

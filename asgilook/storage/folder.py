@@ -12,6 +12,7 @@ from ..config import DEFAULT_STORAGE_PATH
 from ..errors import ImageNotFound
 from ..models import UUID, Entry
 from . import atomic
+from .previews import FolderPreviews
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +29,7 @@ class FolderStorage:
     def __init__(self, path: str, *, replaces: bool = True) -> None:
         self._path = path
         self._replaces = replaces
+        self.previews = FolderPreviews(path)
 
     def start(self) -> None:
         """Create the folder and remove leftovers of dead processes; raises OSError."""
@@ -41,6 +43,7 @@ class FolderStorage:
         swept = atomic.sweep(self._path)
         if swept:
             log.info('removed %d temporary files of interrupted uploads', swept)
+        self.previews.sweep()
 
     def stop(self) -> None:
         """Release nothing, as nothing is held."""

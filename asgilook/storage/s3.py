@@ -22,6 +22,7 @@ from ..errors import StorageUnavailable
 from ..models import Entry
 from .atomic import storage_errors
 from .s3_client import Guard, ObjectReader, connect
+from .s3_previews import ObjectPreviews
 
 # Seconds without data after which the store counts as unavailable: for a readiness
 # probe, for a request, and for an upload of more than LARGE bytes.
@@ -46,6 +47,7 @@ class ObjectStorage:
         self._folder = folder
         self._guard = Guard()
         self._stores: dict[float, S3Store] = {}
+        self.previews = ObjectPreviews(client=self.client, guard=self._guard)
 
     def start(self) -> None:
         """Create the local folder and test the bucket; raises OSError.
@@ -62,6 +64,10 @@ class ObjectStorage:
     def stop(self) -> None:
         """Close the connections."""
         self._stores.clear()
+
+    def client(self) -> S3Store:
+        """Return the client with the usual timeout."""
+        return self._stores[TIMEOUT]
 
     def create(self) -> NewObject:
         """Return a new object, written to an unnamed local file first."""

@@ -14,8 +14,9 @@ from asgilook.cli import check as check_module
 from asgilook.cli.check import Comparison, check
 from asgilook.cli.main import main
 from asgilook.cli.places import Place, open_place
-from asgilook.config import Config, ConfigError
+from asgilook.config import Config
 from asgilook.models import Image
+from asgilook.storage.previews import FOLDER, FolderPreviews
 
 from ..conftest import apart, files
 
@@ -170,9 +171,61 @@ def test_folder_without_a_database(config: Config, photo: bytes) -> None:
     Path(config.storage_path, LISTED).write_bytes(photo)
     Path(config.storage_path, CUT).write_bytes(b'content')
     assert ask(config) == 1
-    with pytest.raises(ConfigError, match='needs a database'):
-        ask(config, remove=True)
+    assert ask(config, remove=True) == 1
     assert files(config) == {LISTED, CUT}
+
+
+@pytest.fixture(params=['folder', 'sqlite', 's3'])
+def any_place(request: pytest.FixtureRequest, config: Config, tmp_path: Path) -> Config:
+    """Return settings with a database, or without."""
+    if request.param != 'folder':
+        config.database_url = f'sqlite://{tmp_path}/index.db'
+    if request.param == 's3':
+        config.storage_url = request.getfixturevalue('bucket')
+    return config
+
+
+def preview_ids(config: Config) -> set[str]:
+    async def scenario(place: Place) -> set[str]:
+        return set(place.storage.previews.image_ids())
+
+    found: set[str] = run(config, scenario)
+    return found
+
+
+def test_previews_without_an_image(
+    any_place: Config, photo: bytes, capsys: Captured
+) -> None:
+    async def scenario(place: Place) -> None:
+        await asyncio.to_thread(put, place, LISTED, photo)
+        await place.index.add(Image(LISTED, (512, 256), len(photo), 10**18))
+        for image_id in (LISTED, ORPHAN, MISSING):
+            await asyncio.to_thread(place.storage.previews.write, image_id, b'preview')
+
+    run(any_place, scenario)
+    assert ask(any_place) == 1
+    output = capsys.readouterr().out
+    assert f'{ORPHAN} has a preview, but no image\n' in output
+    assert output.endswith('2 previews without an image, 0 removed\n')
+    assert ask(any_place, remove=True) == 0
+    assert capsys.readouterr().out.endswith('2 previews without an image, 2 removed\n')
+    assert preview_ids(any_place) == {LISTED}
+    assert stored(any_place) == {LISTED}
+    assert ask(any_place) == 0
+
+
+def test_previews_that_cannot_be_listed(
+    config: Config, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path(config.storage_path, FOLDER).mkdir(parents=True)
+    Path(config.storage_path, FOLDER, ORPHAN).touch()
+
+    def remove(previews: FolderPreviews, image_id: str) -> None:
+        raise PermissionError('Permission denied')
+
+    monkeypatch.setattr(FolderPreviews, 'remove', remove)
+    assert ask(config, remove=True) == 1
+    assert capsys.readouterr().err == 'asgilook: previews: Permission denied\n'
 
 
 def test_nothing_is_removed_by_an_empty_database(
