@@ -18,6 +18,10 @@ Size = tuple[int, int]
 CheckDeadline = Callable[[], None]
 
 
+# The beginning of the year 1000 and the end of 9999, in seconds since 1970.
+MIN_TIME, MAX_TIME = -30610224000, 253402300799
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Image:
     """A stored image: `size` in pixels, `length` in bytes, `modified_ns` since 1970."""
@@ -29,8 +33,13 @@ class Image:
 
     @property
     def modified(self) -> datetime.datetime:
-        """Time of the upload, in UTC."""
-        return datetime.datetime.fromtimestamp(self.modified_ns / 1e9, datetime.UTC)
+        """Time of the upload, in UTC, between the years 1000 and 9999.
+
+        HTTP dates have four digits for the year (RFC 9110, section 5.6.7), but file
+        systems allow for other times.
+        """
+        seconds = min(max(self.modified_ns / 1e9, MIN_TIME), MAX_TIME)
+        return datetime.datetime.fromtimestamp(seconds, datetime.UTC)
 
     @property
     def order(self) -> tuple[int, str]:

@@ -1,9 +1,10 @@
-"""Real services whose PostgreSQL or Redis fails for a while."""
+"""Real services whose PostgreSQL or Redis fails, is limited, or read-only."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -42,8 +43,8 @@ def is_hit(server: Server, uri: str) -> bool:
     return server.get(uri).hit
 
 
-def refuse_all_but_hits(server: Server, image: Any, photo: bytes) -> None:
-    """Check the answers of a service without its database."""
+def check_outage_responses(server: Server, image: Any, photo: bytes) -> None:
+    """Check the responses of a service whose database is unavailable."""
     files = server.files
     for uri in (image['image'], image['thumbnails'][0]):
         hit = server.get(uri)
@@ -83,7 +84,7 @@ def test_service_without_its_database(
         stop(proxy)
         until(lambda: ready(server) == 503)
         server.logged('is unavailable')
-        refuse_all_but_hits(server, image, photo)
+        check_outage_responses(server, image, photo)
         resume(proxy)
         until(lambda: ready(server) == 200)
         assert server.images() == [image]
@@ -100,7 +101,7 @@ def test_service_that_starts_before_its_database(
     proxy.cut()
     with Server(tmp_path, **settings) as server:
         assert ready(server) == 503
-        assert server.log.count('is unavailable') == 1
+        assert server.log.count('the database at') == 1
         proxy.restore()
         until(lambda: ready(server) == 200)
         image = server.upload(samples.photo(512, 256), **TOKEN)
@@ -153,3 +154,59 @@ def is_heard(server: Server, streams: list[Subscriber]) -> bool:
             return True
         time.sleep(0.01)
     return False
+
+
+def test_service_with_few_connections(
+    tmp_path: Path, postgresql_db: PostgreSQL
+) -> None:
+    """24 clients are served with the three connections of a role."""
+    photo = samples.photo(128, 64)
+
+    def use(server: Server) -> set[int]:
+        image = server.upload(photo, **TOKEN)
+        uris = image['image'], *image['thumbnails'], '/images?limit=3'
+        return {server.get(uri).status for uri in uris}
+
+    with postgresql_db.role('CONNECTION LIMIT 3') as role:
+        url = postgresql_db.as_role(role)
+        with (
+            Server(tmp_path, database_url=url, api_token='s3cret') as server,
+            ThreadPoolExecutor(24) as executor,
+        ):
+            statuses = executor.map(use, [server] * 72)
+            assert set().union(*statuses) == {200}
+            assert len(server.images()) == 72
+            assert postgresql_db.connections() <= 3
+            assert 'the database' not in server.log
+
+
+def test_service_with_read_only_database(
+    tmp_path: Path, postgresql_db: PostgreSQL
+) -> None:
+    photo = samples.photo(512, 256)
+    with postgresql_db.role() as role:
+        url = postgresql_db.as_role(role)
+        with Server(tmp_path, database_url=url, api_token='s3cret') as server:
+            image = server.upload(photo, **TOKEN)
+            alter = f'ALTER ROLE {role} SET default_transaction_read_only'
+            postgresql_db.execute(f'{alter} = on')
+            postgresql_db.end_connections()
+            for _ in range(3):
+                assert server.get('/images').json == [image]
+                for uri in (image['image'], *image['thumbnails']):
+                    assert server.get(uri).status == 200
+                for answer in (
+                    server.ask('POST', '/images', photo, **TOKEN),
+                    server.ask('DELETE', image['image'], **TOKEN),
+                    server.get('/healthz/ready'),
+                ):
+                    assert answer.status == 503
+                    assert answer.is_problem
+                    assert answer.headers['Retry-After'] == '1'
+                assert answer.json['database'] == 'down'
+                assert answer.json['storage'] == 'up'
+            postgresql_db.execute(f'{alter} = off')
+            until(lambda: ready(server) == 200)
+            server.upload(photo, **TOKEN)
+            assert server.ask('DELETE', image['image'], **TOKEN).status == 204
+            assert server.log.count('is read-only') == 1

@@ -32,22 +32,31 @@ class Index(Protocol):
         """
         ...
 
-    async def version(self) -> str | None:
-        """Return the state of the whole list in constant time, as in `Page.state`.
+    async def page(
+        self, limit: int, after: str | None = None, *, newest: bool = False
+    ) -> Page:
+        """Return up to `limit` images, from the oldest on or from the newest on.
 
-        None means that only a page has a state.
+        They follow the image with the id `after` in that order. A page costs the same
+        anywhere in a list of any length. Raises `InvalidRequest` if `after` names no
+        image.
         """
         ...
 
-    async def page(self, limit: int, after: str | None = None) -> Page:
-        """Return up to `limit` images that follow the one with the id `after`.
+    async def version(self) -> str | None:
+        """Return the state of the whole list, or None if only `page` can determine it.
 
-        Raises `InvalidRequest` if `after` names no image.
+        It is the same for equal lists, from any process, and differs after every
+        change. This costs the same for a list of any length.
         """
         ...
 
     async def count(self) -> int:
-        """Return the number of images."""
+        """Return the number of images.
+
+        In a database this reads an index from end to end: about 0.1 seconds for a
+        million images. It is meant for a metric, not for each request.
+        """
         ...
 
     async def add(self, image: Image) -> None:
@@ -59,5 +68,5 @@ class Index(Protocol):
         ...
 
     async def is_usable(self) -> bool:
-        """Return whether the index can answer now."""
+        """Return whether the index answers now, and accepts changes."""
         ...

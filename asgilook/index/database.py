@@ -36,7 +36,8 @@ MAX_RECENT = 16384
 _NIL = '00000000-0000-0000-0000-000000000000'
 
 _ORDER = (images.c.modified_ns, images.c.id)
-_PAGE = select(images).order_by(*_ORDER)
+_OLDEST = select(images).order_by(*_ORDER)
+_NEWEST = select(images).order_by(*(column.desc() for column in _ORDER))
 
 # PERF: the text of a statement doesn't depend on the number of ids, as PostgreSQL plans
 # each text anew.
@@ -92,21 +93,24 @@ class DatabaseIndex:
         """Return whether the database has exactly this image."""
         return await self.get(image.image_id) == image
 
-    async def version(self) -> str | None:
-        """Return None: only a query can tell the state of a page."""
-        return None
+    async def page(
+        self, limit: int, after: str | None = None, *, newest: bool = False
+    ) -> Page:
+        """Return up to `limit` images, oldest or newest first.
 
-    async def page(self, limit: int, after: str | None = None) -> Page:
-        """Return up to `limit` images, oldest first; its state is a hash of them.
-
-        Raises `InvalidRequest` if `after` names no image.
+        Its state is a hash of the images in their order. Raises `InvalidRequest` if
+        `after` names no image.
         """
-        query = _PAGE.limit(limit + 1)
+        query = (_NEWEST if newest else _OLDEST).limit(limit + 1)
         if after is not None:
             last = await self.get(after)
             if last is None:
                 raise InvalidRequest('The parameter after names no image.')
-            query = query.where(tuple_(*_ORDER) > last.order)
+            # PERF: one comparison of rows, so that the database reads only the page.
+            position = tuple_(*_ORDER)
+            query = query.where(
+                position < last.order if newest else position > last.order
+            )
 
         async def fetch(connection: AsyncConnection, attempt: int) -> Any:
             return (await connection.execute(query)).all()
@@ -116,8 +120,11 @@ class DatabaseIndex:
         self._recent.update((image.image_id, image) for image in found)
         return Page(found, more, _hash((rows[:limit], more)))
 
+    async def version(self) -> None:
+        """Return None: only a query can determine the state of a list."""
+
     async def count(self) -> int:
-        """Return the number of images."""
+        """Return the number of images; this reads an index from end to end."""
 
         async def fetch(connection: AsyncConnection, attempt: int) -> Any:
             return await connection.scalar(select(func.count()).select_from(images))

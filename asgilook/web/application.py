@@ -17,6 +17,7 @@ from .asgi_types import Receive, ResponseHead, Scope, Send
 from .lifespan import Draining
 from .problems import problem_response
 from .record import SCOPE_KEY, Identifiable, Record
+from .upgrade import close_after_upgrade
 from .uploads import GuardedBody
 
 _BODILESS = frozenset({'GET', 'HEAD', 'OPTIONS'})
@@ -69,6 +70,7 @@ class Application(falcon.asgi.App[falcon.asgi.Request, falcon.asgi.Response]):
             headers = [(name, value) for name, value in scope['headers']]
             scope = {**scope, 'headers': headers}
         record = scope[SCOPE_KEY] = Record(scope)
+        send = close_after_upgrade(record, send)
         responder = Responder(record, send, count=self._count)
         try:
             cached = await self._cache.answer(record)

@@ -67,9 +67,11 @@ class Images:
 _PLAIN = samples.scene(8, 8)
 
 
-async def numbers(index: Index, limit: int = 99, after: int | None = None) -> list[int]:
+async def numbers(
+    index: Index, limit: int = 99, after: int | None = None, **order: bool
+) -> list[int]:
     """Return the numbers of a page's images."""
-    page = await index.page(limit, None if after is None else image_id(after))
+    page = await index.page(limit, None if after is None else image_id(after), **order)
     found = [uuid.UUID(image.image_id).int for image in page.images]
     assert found == [image.size[0] for image in page.images]
     return found
@@ -197,6 +199,76 @@ def test_pages(images: Images) -> None:
         assert not (await index.page(2, image_id(3))).more
 
     images.run(scenario, 1)
+
+
+def test_newest_first(images: Images) -> None:
+    async def scenario(index: Index) -> None:
+        assert (await index.page(9, newest=True)).images == []
+        await images.add(index, 5, 3, 9)
+        await images.add(index, 7, 8, 6, at=4)
+        assert await numbers(index, newest=True) == [9, 5, 8, 7, 6, 3]
+        assert await numbers(index, newest=False) == [3, 6, 7, 8, 5, 9]
+        assert await numbers(index, 2, after=8, newest=True) == [7, 6]
+        await images.remove(index, 9)
+        await images.add(index, 4, at=4)
+        assert await numbers(index, newest=True) == [5, 8, 7, 6, 4, 3]
+        with pytest.raises(InvalidRequest):
+            await index.page(9, image_id(9), newest=True)
+
+    images.run(scenario, 1)
+
+
+def test_pages_of_newest_first(images: Images) -> None:
+    async def scenario(index: Index) -> None:
+        await images.add(index, 1, 2, 3, 4, 5)
+        for after, found in ((None, [5, 4]), (4, [3, 2]), (2, [1]), (1, [])):
+            assert await numbers(index, 2, after, newest=True) == found
+        more = [(await index.page(n, newest=True)).more for n in (4, 5, 6)]
+        assert more == [True, False, False]
+        assert (await index.page(1, image_id(3), newest=True)).more
+        assert not (await index.page(2, image_id(3), newest=True)).more
+
+    images.run(scenario, 1)
+
+
+def test_newest_first_is_seen_by_all_processes(images: Images) -> None:
+    async def scenario(writer: Index, reader: Index) -> None:
+        for number in (3, 4, 5):
+            await images.add(writer, number)
+            for index in (reader, writer):
+                found = await numbers(index, newest=True)
+                assert found == list(range(number, 2, -1))
+        await images.remove(writer, 4)
+        assert await numbers(reader, newest=True) == [5, 3]
+
+    images.run(scenario)
+
+
+def test_version_changes_with_the_list(images: Images) -> None:
+    """An index has it always or never."""
+
+    async def scenario(writer: Index, reader: Index) -> None:
+        versions = [await reader.version()]
+        for number in (3, 4, 5):
+            await images.add(writer, number)
+            versions.append(await reader.version())
+            assert await writer.version() == versions[-1]
+        assert len(set(versions)) == 4 or versions == [None] * 4
+        await images.remove(writer, 5)
+        assert await reader.version() == versions[2]
+
+    images.run(scenario)
+
+
+def test_count(images: Images) -> None:
+    async def scenario(writer: Index, reader: Index) -> None:
+        assert await reader.count() == 0
+        await images.add(writer, 3, 4, 5)
+        assert await reader.count() == 3
+        await images.remove(writer, 4)
+        assert await reader.count() == await writer.count() == 2
+
+    images.run(scenario)
 
 
 def test_state_follows_the_images(images: Images) -> None:

@@ -82,6 +82,21 @@ def test_state_depends_only_on_the_page(db: Database) -> None:
     within(db, scenario)
 
 
+def test_state_depends_on_the_order(db: Database) -> None:
+    async def scenario(index: DatabaseIndex) -> None:
+        await index.add(make_image(1))
+        alone = [await index.page(9, newest=newest) for newest in (False, True)]
+        assert alone[0] == alone[1]
+        await index.add(make_image(2))
+        states = {
+            (await index.page(9, newest=newest)).state for newest in (False, True)
+        }
+        assert len(states) == 2
+        assert await index.version() is None
+
+    within(db, scenario)
+
+
 def test_existing_id_is_rejected(db: Database) -> None:
     image = make_image()
     other = dataclasses.replace(image, size=(1, 1))

@@ -63,15 +63,18 @@ def test_id_is_a_uuid(postgresql_db: PostgreSQL) -> None:
     ]
 
 
-def test_pages_have_an_index(postgresql_db: PostgreSQL) -> None:
+@pytest.mark.parametrize(('comparison', 'order'), [('>', ''), ('<', 'DESC')])
+def test_pages_have_an_index(
+    postgresql_db: PostgreSQL, comparison: str, order: str
+) -> None:
     start(postgresql_db)
     ((plan,),) = postgresql_db.execute(
         'INSERT INTO images SELECT gen_random_uuid(), 1, 1, 1, n '
         'FROM generate_series(1, 10000) AS n',
         'ANALYZE images',
-        'EXPLAIN (FORMAT JSON) SELECT * FROM images '
-        "WHERE (modified_ns, id) > (5000, '00000000-0000-0000-0000-000000000000') "
-        'ORDER BY modified_ns, id LIMIT 10',
+        'EXPLAIN (FORMAT JSON) SELECT * FROM images WHERE (modified_ns, id) '
+        f"{comparison} (5000, '00000000-0000-0000-0000-000000000000') "
+        f'ORDER BY modified_ns {order}, id {order} LIMIT 10',
     )
     assert 'images_order' in plan
     assert 'Sort' not in plan
