@@ -8,6 +8,7 @@ import shutil
 from typing import Any, BinaryIO
 
 from PIL import Image, ImageFile
+from PIL.JpegImagePlugin import JpegImageFile
 
 from ..models import CheckDeadline
 from . import jpeg
@@ -24,6 +25,16 @@ def open_image(
     """Open an image of a known format; nothing is decoded yet."""
     image = Image.open(CheckedFile(data, check_deadline), formats=(format_,))
     image.decodermaxblock = block_size
+    return image
+
+
+def open_stored(data: bytes, check_deadline: CheckDeadline) -> ImageFile.ImageFile:
+    """Open a stored JPEG, also with more pixels than an upload may have now.
+
+    `Image.open` would reject it, by a limit that is the same for the whole process.
+    """
+    image = JpegImageFile(CheckedFile(data, check_deadline))
+    image.decodermaxblock = WHOLE
     return image
 
 

@@ -152,7 +152,7 @@ def thumbnail(
     Raises `ImageDamaged`, MemoryError, and what `check_deadline` raises.
     """
     with limits.decoding(check_deadline) as checked:
-        image = codec.open_image(data, 'JPEG', checked)
+        image = codec.open_stored(data, checked)
         small = reduction.reduce(image, size, is_preview=is_preview)
     check_deadline()
     if format_ == 'webp':
