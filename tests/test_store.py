@@ -327,7 +327,7 @@ def test_thumbnail(run: Run, photo: bytes) -> None:
     run(scenario)
 
 
-class BrokenFile(io.BytesIO):
+class BrokenFile(io.FileIO):
     """A file on a broken disk."""
 
     def read(self, size: int | None = -1) -> bytes:
@@ -344,7 +344,8 @@ def test_file_on_a_broken_disk(
     async def scenario(store: Store) -> None:
         image = await save(store, FIRST, photo)
         with monkeypatch.context() as patch:
-            patch.setattr(folder.FolderStorage, 'open', lambda *args: BrokenFile())
+            path = f'{config.storage_path}/{image.image_id}'
+            patch.setattr(folder.FolderStorage, 'open', lambda *args: BrokenFile(path))
             for _ in range(2):
                 with pytest.raises(StorageUnavailable):
                     await store.make_thumbnail(image, (256, 128))
