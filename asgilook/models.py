@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import re
+import uuid
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -15,6 +16,10 @@ Size = tuple[int, int]
 
 # Called often by long work in a thread; raises once the work has to end.
 CheckDeadline = Callable[[], None]
+
+
+# The beginning of the year 1000 and the end of 9999, in seconds since 1970.
+MIN_TIME, MAX_TIME = -30610224000, 253402300799
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -28,8 +33,13 @@ class Image:
 
     @property
     def modified(self) -> datetime.datetime:
-        """Time of the upload, in UTC."""
-        return datetime.datetime.fromtimestamp(self.modified_ns / 1e9, datetime.UTC)
+        """Time of the upload, in UTC, between the years 1000 and 9999.
+
+        HTTP dates have four digits for the year (RFC 9110, section 5.6.7), but file
+        systems allow for other times.
+        """
+        seconds = min(max(self.modified_ns / 1e9, MIN_TIME), MAX_TIME)
+        return datetime.datetime.fromtimestamp(seconds, datetime.UTC)
 
     @property
     def order(self) -> tuple[int, str]:
@@ -62,9 +72,17 @@ class Entry(NamedTuple):
     """A file as a storage lists it.
 
     `length` is in bytes; `stored_ns`, since 1970, may be later than the image's own
-    time.
+    time; `error` is the reason why the file can't be read.
     """
 
     image_id: str
     length: int
     stored_ns: int
+    error: str = ''
+
+
+def uuid_from_digest(digest: bytes) -> str:
+    """Return a UUID of version 8 (RFC 9562) with the first bits of a digest."""
+    number = int.from_bytes(digest[:16])
+    number = number & ~(0xF << 76) | 8 << 76
+    return str(uuid.UUID(int=number & ~(3 << 62) | 2 << 62))

@@ -160,10 +160,11 @@ class Renderer:
     def _from_image(
         self, image: Image, size: Size, format_: Format, check_deadline: CheckDeadline
     ) -> bytes:
-        with self._storage.open(image.image_id) as file:
+        local = self._storage.local
+        with local.reading(image.image_id), self._storage.open(image.image_id) as file:
             data = file.read()
         try:
-            return transform.thumbnail(
+            thumbnail = transform.thumbnail(
                 data,
                 size,
                 quality=self._config.jpeg_quality,
@@ -171,7 +172,10 @@ class Renderer:
                 format_=format_,
             )
         except ImageDamaged as ex:
+            local.damaged(image.image_id, str(ex.__cause__ or ex))
             raise StoredImageDamaged('The stored image is damaged.') from ex
+        local.intact(image.image_id)
+        return thumbnail
 
     def _from_preview(
         self, preview: bytes, size: Size, format_: Format, check_deadline: CheckDeadline

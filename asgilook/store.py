@@ -30,9 +30,9 @@ from .index.factory import make_index
 from .metrics import Metrics
 from .models import CheckDeadline, Image, Page, Size
 from .renderer import Renderer
-from .storage import atomic
 from .storage.base import NewObject
 from .storage.factory import local_folder, make_storage, make_threads
+from .storage.stream import FileStream
 
 __all__ = ['Image', 'Store']
 
@@ -54,7 +54,7 @@ class Store:
         self._metrics = metrics or Metrics()
         self._folder = local_folder(config)
         self._storage = make_storage(config)
-        self._index = make_index(config)
+        self._index = make_index(config, self._storage.local)
         self._threads: ThreadPoolExecutor | None = None
         self._pool = Pool(
             config.threads, config.queue_size, config.render_timeout, self._metrics
@@ -70,7 +70,7 @@ class Store:
         self._saves: set[asyncio.Task[Image]] = set()
 
     async def start(self) -> None:
-        """Open storage and index; raises OSError or `StorageUnavailable`."""
+        """Open storage and index, if they can be used now; raises `ConfigError`."""
         transform.configure(self._config.max_pixels)
         self._threads = make_threads(self._config)
         await self._call(self._storage.start)
@@ -121,7 +121,8 @@ class Store:
         self._pool.admit()
         if not await self._index.is_usable():
             raise StorageUnavailable("The database can't be used now.")
-        with atomic.storage_errors():
+        self._storage.local.prepare()
+        with self._storage.local.writing():
             async with aiofiles.tempfile.TemporaryFile('w+b', dir=self._folder) as file:
                 yield file
 
@@ -132,7 +133,7 @@ class Store:
         `UnsupportedFormat`, `ImageDamaged`, `UploadTooLarge`, `Busy`, `StorageFull`
         or `StorageUnavailable`; then nothing of it remains.
         """
-        with atomic.storage_errors():
+        with self._storage.local.writing():
             await upload.flush()
         source = os.fdopen(os.dup(upload.fileno()), 'rb')
         task = asyncio.create_task(self._save(image_id, source))
@@ -150,6 +151,10 @@ class Store:
     def is_current(self, image: Image) -> Awaitable[bool]:
         """Tell whether an image is still the one that is stored."""
         return self._index.is_current(image)
+
+    async def list_version(self) -> str | None:
+        """Return the state of the whole list, as in `Page.state`; None if unknown."""
+        return await self._index.version()
 
     async def list_images(self, limit: int, after: str | None = None) -> Page:
         """Return a page of images, oldest first; raises `InvalidRequest`."""
@@ -176,6 +181,19 @@ class Store:
                 start += len(block)
                 yield block
 
+    async def open_stream(self, image: Image, start: int, stop: int) -> FileStream:
+        """Open an image file, and read its first block from `start` on.
+
+        The stream yields the bytes up to `stop`, in blocks of 1 MiB at most. Raises
+        `ImageNotFound` or `StorageUnavailable`, as does the stream.
+        """
+        task = asyncio.create_task(self._open_stream(image, start, stop))
+        try:
+            return await outlive(task)
+        except asyncio.CancelledError:
+            task.add_done_callback(_release)
+            raise
+
     async def make_thumbnail(
         self, image: Image, size: Size, format_: Format = 'jpeg'
     ) -> bytes:
@@ -197,7 +215,7 @@ class Store:
         await self._renderer.remove_preview(image.image_id)
 
     async def _save(self, image_id: str, source: BinaryIO) -> Image:
-        with source, atomic.storage_errors():
+        with source, self._storage.local.writing():
             new = await self._call(self._storage.create)
             try:
                 job = partial(self._convert, source, new.file)
@@ -244,8 +262,38 @@ class Store:
         )
 
     def _read(self, image: Image) -> bytes:
-        with self._storage.open(image.image_id) as file:
-            return file.read()
+        local = self._storage.local
+        with local.reading(image.image_id), self._storage.open(image.image_id) as file:
+            data = file.read()
+        local.was_read(image.image_id)
+        return data
+
+    async def _open_stream(self, image: Image, start: int, stop: int) -> FileStream:
+        read = partial(self._read_block, image)
+        file = await self._call(self._storage.open, image.image_id)
+        try:
+            first = await self._call(read, file, start, stop) if start < stop else b''
+        except BaseException:
+            file.close()
+            raise
+        return FileStream(
+            file, first, start, stop, read_block=partial(self._call, read)
+        )
+
+    def _read_block(
+        self, image: Image, file: BinaryIO, position: int, stop: int
+    ) -> bytes:
+        with self._storage.local.reading(image.image_id):
+            block = _read_at(file, position, min(BLOCK_SIZE, stop - position))
+        if not block:
+            raise StorageUnavailable('The stored file is shorter than expected.')
+        return block
+
+
+def _release(task: asyncio.Task[FileStream]) -> None:
+    """Close the file of a stream that its caller no longer waits for."""
+    if not task.cancelled() and task.exception() is None:
+        task.result().release()
 
 
 def _read_at(file: BinaryIO, position: int, size: int) -> bytes:

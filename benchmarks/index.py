@@ -1,7 +1,7 @@
-"""What an index of many images costs: pages of the list, an insert, a look-up.
+"""The cost of an index of many images: pages of the list, inserts, look-ups, counting.
 
-Run it as `python -m benchmarks.index [ROWS ...]`. It makes a file for SQLite, and a
-database of its own on the PostgreSQL that `TEST_DATABASE_URL` names, and removes both.
+Run it with `python -m benchmarks.index [ROWS ...]`. It creates an SQLite file, and a
+database on the PostgreSQL server of `TEST_DATABASE_URL`, and removes both.
 """
 
 from __future__ import annotations
@@ -32,10 +32,19 @@ SERVER = os.environ.get(
 PAGE = 100
 REPEATS = 300
 
-# Of the first image, and from each to the next.
+# Time of the first image, and from each to the next, in nanoseconds.
 FIRST, STEP = 1_700_000_000_000_000_000, 10**6
 
-COLUMNS = ('first page', 'page after', 'insert', 'look-up', '1000 images')
+COLUMNS = (
+    'oldest',
+    'oldest after',
+    'newest',
+    'newest after',
+    'insert',
+    'look-up',
+    '1000 images',
+    'count',
+)
 
 
 class Database(Protocol):
@@ -43,10 +52,10 @@ class Database(Protocol):
     url: str
 
     async def fill(self, count: int) -> None:
-        """Make so many rows."""
+        """Insert rows."""
 
     async def size(self) -> int:
-        """Return the bytes of table and indexes."""
+        """Return the size of table and indexes in bytes."""
 
 
 Making = contextlib.AbstractAsyncContextManager[Database]
@@ -123,7 +132,7 @@ async def postgresql() -> AsyncIterator[Database]:
 
 
 def actions(index: DatabaseIndex, rows: int) -> list[Callable[[], Awaitable[object]]]:
-    """Look for images all over the table, and for pages from the middle of it."""
+    """Return what is measured."""
 
     def anywhere() -> str:
         return image_id(random.randrange(rows))
@@ -137,14 +146,17 @@ def actions(index: DatabaseIndex, rows: int) -> list[Callable[[], Awaitable[obje
     return [
         lambda: index.page(PAGE),
         lambda: index.page(PAGE, middle()),
+        lambda: index.page(PAGE, newest=True),
+        lambda: index.page(PAGE, middle(), newest=True),
         lambda: index.add(fresh()),
         lambda: index.get(anywhere()),
         lambda: index.page(1000),
+        index.count,
     ]
 
 
 async def take_turns(rivals: Iterable[Callable[[], Awaitable[object]]]) -> list[float]:
-    """Return the median of each in milliseconds: whatever disturbs, disturbs all."""
+    """Return the median of each in milliseconds; they alternate."""
     times: dict[Callable[[], Awaitable[object]], list[float]] = {r: [] for r in rivals}
     for _ in range(REPEATS):
         for action, taken in times.items():
@@ -155,7 +167,7 @@ async def take_turns(rivals: Iterable[Callable[[], Awaitable[object]]]) -> list[
 
 
 def image_id(number: int) -> str:
-    """Make an id that looks random, as those of uploads do."""
+    """Return an id that looks random, as those of uploads."""
     return str(uuid.UUID(hashlib.md5(str(number).encode()).hexdigest()))
 
 
@@ -183,7 +195,7 @@ async def compare(make: Callable[[], Making], counts: list[int]) -> None:
 
 async def main() -> None:
     counts = [int(value) for value in sys.argv[1:]] or [1000, 100_000, 1_000_000]
-    print(f'Milliseconds (times those of {counts[0]} rows); a page has {PAGE} images')
+    print(f'Milliseconds (ratio to {counts[0]} rows); a page has {PAGE} images')
     print(f'{"":10} {"rows":>8}', *(f'{name:>14}' for name in COLUMNS), ' bytes/row')
     for make in (sqlite, postgresql):
         await compare(make, counts)

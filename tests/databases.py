@@ -1,13 +1,14 @@
-"""Databases of the service, as the tests ask them past it."""
+"""Direct access of the tests to the databases of the service."""
 
 from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import AsyncIterator
+import uuid
+from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import parse_qs, urlsplit, urlunsplit
 
 import asyncpg
 
@@ -22,15 +23,15 @@ class PostgreSQL:
         self.port = urlsplit(url).port or 5432
 
     def at(self, port: int) -> str:
-        """Return its URL on another port, where a proxy can read all."""
+        """Return its URL on the port of a proxy, without encryption."""
         parts = urlsplit(self.url)
         user = parts.netloc.rpartition('@')[0]
         netloc, query = f'{user}@127.0.0.1:{port}', f'{parts.query}&sslmode=disable'
         return urlunsplit(parts._replace(netloc=netloc, query=query))
 
     def execute(self, *statements: str) -> list[tuple[Any, ...]]:
-        """Run statements on a connection of their own; return the last one's rows."""
-        with ThreadPoolExecutor(1) as executor:  # where no event loop runs yet
+        """Run statements on a new connection; return the rows of the last one."""
+        with ThreadPoolExecutor(1) as executor:  # in a thread without an event loop
             rows = executor.submit(backends.sql, self.url, *statements).result()
         return [tuple(row) for row in rows]
 
@@ -42,9 +43,35 @@ class PostgreSQL:
         )
         return int(count)
 
+    def end_connections(self) -> None:
+        """End the connections of the service."""
+        self.execute(
+            'SELECT pg_terminate_backend(pid) FROM pg_stat_activity '
+            "WHERE datname = current_database() AND application_name = 'asgilook'"
+        )
+
+    @contextlib.contextmanager
+    def role(self, options: str = '') -> Iterator[str]:
+        """Create a role that may use the schema; yield its name."""
+        name = f'asgilook_test_{uuid.uuid4().hex}'
+        (path,) = parse_qs(urlsplit(self.url).query)['search_path']
+        self.execute(
+            f"CREATE ROLE {name} LOGIN PASSWORD 'postgres' {options}",
+            f'GRANT ALL ON SCHEMA {path} TO {name}',
+        )
+        try:
+            yield name
+        finally:
+            self.end_connections()
+            self.execute(f'DROP OWNED BY {name}', f'DROP ROLE {name}')
+
+    def as_role(self, name: str) -> str:
+        """Return its URL for a role."""
+        return self.url.replace('//postgres:', f'//{name}:')
+
     @contextlib.asynccontextmanager
     async def locked(self) -> AsyncIterator[None]:
-        """Let every statement on the images wait."""
+        """Block every statement on the images."""
         connection = await asyncpg.connect(self.url)
         try:
             async with connection.transaction():
@@ -55,14 +82,14 @@ class PostgreSQL:
 
 
 class SQLite:
-    """A file, made at the first use."""
+    """A file, created at its first use."""
 
     def __init__(self, url: str) -> None:
         self.url = url
         self.path = urlsplit(url).path
 
     def execute(self, *statements: str) -> list[tuple[Any, ...]]:
-        """Run statements, and commit; return the last one's rows."""
+        """Run statements, and commit; return the rows of the last one."""
         with contextlib.closing(sqlite3.connect(self.path, timeout=10)) as connection:
             for statement in statements:
                 rows = connection.execute(statement).fetchall()

@@ -1,4 +1,4 @@
-"""What exists: what any index does, in memory or in a database."""
+"""The interface of an index, which states which images exist."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from ..models import Image, Page
 
 
 class Index(Protocol):
-    """The images that exist, for any number of processes.
+    """The images that exist, as every process of the service sees them.
 
-    Raises `StorageUnavailable` where what exists can't be known now.
+    Raises `StorageUnavailable` if that can't be determined.
     """
 
     async def start(self) -> None:
-        """Make it usable."""
+        """Open the index."""
         ...
 
     async def stop(self) -> None:
-        """Give back what it holds; it may be started again."""
+        """Release its resources; it may be started again."""
         ...
 
     async def get(self, image_id: str) -> Image | None:
@@ -26,31 +26,47 @@ class Index(Protocol):
         ...
 
     async def is_current(self, image: Image) -> bool:
-        """Tell whether the image is still the one that is stored, for a cached answer.
+        """Return whether the stored image is still this one, for a cached answer.
 
-        This is asked for every hit, so it has to be cheap.
+        Every cache hit asks for this, so it is cheap.
         """
         ...
 
-    async def page(self, limit: int, after: str | None = None) -> Page:
-        """Return up to `limit` images that follow the one with the id `after`.
+    async def page(
+        self, limit: int, after: str | None = None, *, newest: bool = False
+    ) -> Page:
+        """Return up to `limit` images, from the oldest on or from the newest on.
 
-        Raises `InvalidRequest` where `after` names no image.
+        They follow the image with the id `after` in that order. A page costs the same
+        anywhere in a list of any length. Raises `InvalidRequest` if `after` names no
+        image.
+        """
+        ...
+
+    async def version(self) -> str | None:
+        """Return the state of the whole list, or None if only `page` can determine it.
+
+        It is the same for equal lists, from any process, and differs after every
+        change. This costs the same for a list of any length.
         """
         ...
 
     async def count(self) -> int:
-        """Return the number of images."""
+        """Return the number of images.
+
+        In a database this reads an index from end to end: about 0.1 seconds for a
+        million images. It is meant for a metric, not for each request.
+        """
         ...
 
     async def add(self, image: Image) -> None:
-        """Take in an image that is stored; when this returns, every process sees it."""
+        """List an image that is stored; when this returns, every process sees it."""
         ...
 
     async def remove(self, image_id: str) -> None:
-        """Let an image exist no more, or raise `ImageNotFound`."""
+        """Remove an image, or raise `ImageNotFound`."""
         ...
 
     async def is_usable(self) -> bool:
-        """Tell whether it can say what exists now."""
+        """Return whether the index answers now, and accepts changes."""
         ...

@@ -1,42 +1,43 @@
-"""A database that may be gone: then every call fails at once, until it is back.
+"""A database that may be unavailable, or read-only.
 
-A connection that is lost or does not answer in time ends all the others too, and from
-then on one task alone tries to get a new one: nothing else waits for a server that is
-down or frozen.
+If it can't be reached, or doesn't answer in time, all further calls fail at once while
+a single task reconnects: no request waits for a server that is stopped or frozen.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import time
-from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
-from weakref import WeakSet
+from typing import TypeVar
 
-from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ..backend_urls import redact
+from ..concurrency import CircuitBreaker
 from ..config import ConfigError
-from ..errors import DatabaseGone, OutcomeUnknown, StorageFull, StorageUnavailable
-from . import schema
-from .engine import PATIENCE, is_full, is_gone, is_lost, make_engine, reason
+from ..errors import DatabaseGone, StorageFull, StorageUnavailable
+from . import attempts, schema
+from .attempts import UNAVAILABLE, Work
+from .engine import Connections
+from .sqlstate import describe, is_full, is_read_only
 
 log = logging.getLogger(__name__)
 
 T = TypeVar('T')
-Work = Callable[[AsyncConnection], Awaitable[T]]
 
+# Pause between two attempts to reconnect, or to change a read-only database; seconds.
 RETRY_SECONDS = 1.0
-_LOG_SECONDS = 60.0
-_ERRORS = (SQLAlchemyError, OSError)
-_UNREACHABLE = "The database can't be reached now."
+
+# Minimum time between two log lines about failed calls, in seconds.
+LOG_SECONDS = 60.0
+
+_READ_ONLY = 'The database is read-only now.'
 
 
 class Connector:
-    """Runs statements on the connections to one database.
+    """Runs statements on the pooled connections to one database.
 
     Args:
         url: `postgresql://user:password@host/name`, or `sqlite:///absolute/path`.
@@ -44,120 +45,145 @@ class Connector:
 
     def __init__(self, url: str) -> None:
         self._url = url
-        self._connections: WeakSet[Any] = WeakSet()
-        self._engine: AsyncEngine
-        self._up = False
-        self._returning: asyncio.Task[None] | None = None
+        self._connections: Connections
+        self._breaker: CircuitBreaker
+        self._writes: CircuitBreaker
+        self._reconnecting: asyncio.Task[None] | None = None
+        self._running = False
         self._log_at = 0.0
 
     async def start(self) -> None:
-        """Connect, on this event loop; a database that is down may come later.
+        """Connect, on this event loop; an unavailable database is awaited later.
 
-        Raises `ConfigError` where it is there, but can't be used.
+        Raises `ConfigError` if the database is available, but can't be used.
         """
+        # No request makes a trial call: the task that reconnects paces its own.
+        self._breaker = CircuitBreaker(retry_seconds=0)
+        self._writes = CircuitBreaker(RETRY_SECONDS)
         try:
-            self._engine = make_engine(self._url, self._connections)
+            self._connections = Connections(self._url)
             await self._open()
-        except (*_ERRORS, ValueError) as ex:
+        except (SQLAlchemyError, OSError, ValueError) as ex:
             raise ConfigError(
-                reason(ex), 'ASGI_LOOK_DATABASE_URL', redact(self._url)
+                describe(ex), 'ASGI_LOOK_DATABASE_URL', redact(self._url)
             ) from ex
+        self._running = True
 
     async def stop(self) -> None:
         """Close the connections."""
-        self._up = False
-        if self._returning is not None:
-            self._returning.cancel()
-            await asyncio.wait([self._returning])
-            self._returning = None
-        self._cut()
-        await self._engine.dispose()
+        self._running = False
+        if self._reconnecting is not None:
+            self._reconnecting.cancel()
+            await asyncio.wait([self._reconnecting])
+            self._reconnecting = None
+        await self._connections.close()
 
-    async def run(self, work: Work[T]) -> T:
-        """Let `work` ask the database, once or, if its connection is lost, twice.
+    async def read(self, work: Work[T]) -> T:
+        """Run `work`, and once again if its connection is lost.
 
-        Raises `DatabaseGone` where it can't be reached, and nothing was done;
-        `OutcomeUnknown` where its answer is missing; `StorageUnavailable` or
-        `StorageFull` where it refuses.
+        Raises `DatabaseGone` if the database is unavailable and nothing was executed,
+        `OutcomeUnknown` if something may have been, and `StorageUnavailable` or
+        `StorageFull` if the database rejects a statement.
         """
-        if not self._up:
-            raise DatabaseGone(_UNREACHABLE)
+        token = self._breaker.enter()
+        if token is None or self._breaker.failing or not self._running:
+            raise DatabaseGone(UNAVAILABLE)
         try:
-            return await self._call(work)
+            return await attempts.run(self._connections, work)
+        except attempts.Rejected as ex:
+            self._log_failure(ex.__cause__ or ex)
+            raise
+        except DatabaseGone as ex:
+            self._open_circuit(token, ex)
+            raise
         except SQLAlchemyError as ex:
-            if is_full(ex):
-                raise StorageFull('No room is left for another image.') from ex
-            self._complain(ex)
-            raise StorageUnavailable('The database refuses to work now.') from ex
+            raise self._translate(ex) from ex
+
+    async def write(self, work: Work[T]) -> T:
+        """Run `work` that changes data, as `read` does.
+
+        While the database is read-only, this raises `StorageUnavailable` at once, but
+        for one trial at an interval.
+        """
+        token = self._writes.enter()
+        if token is None:
+            raise StorageUnavailable(_READ_ONLY)
+        try:
+            result = await self.read(work)
+        except StorageUnavailable as ex:
+            if is_read_only(ex.__cause__):
+                self._writes.fail(token)
+            raise
+        if self._writes.succeed(token):
+            log.warning('the database accepts changes again')
+        return result
 
     async def _open(self) -> None:
-        self._up = True
+        token = self._breaker.enter()
         try:
-            with contextlib.suppress(DatabaseGone):
-                await self._call(schema.prepare)
+            await attempts.run(self._connections, _prepare)
+        except DatabaseGone as ex:
+            self._open_circuit(token, ex)
         except BaseException:
-            await self.stop()
+            await self._connections.close()
             raise
 
-    async def _call(self, work: Work[T]) -> T:
-        lost: list[Exception] = []
-        loop = asyncio.get_running_loop()
-        clock = loop.call_later(PATIENCE, self._lose, f'no answer in {PATIENCE:g} s')
-        try:
-            try:
-                return await self._attempt(work, lost)
-            except _ERRORS:
-                if not (lost and self._up):
-                    raise
-            return await self._attempt(work, lost)
-        except _ERRORS as ex:
-            if not (lost or is_gone(ex)):
-                raise
-            self._lose(reason(ex))
-            raise (OutcomeUnknown if lost else DatabaseGone)(_UNREACHABLE) from ex
-        finally:
-            clock.cancel()
-
-    async def _attempt(self, work: Work[T], lost: list[Exception]) -> T:
-        """Run `work`; where that is cut off, say so in `lost`."""
-        async with self._engine.connect() as connection:
-            try:
-                return await work(connection)
-            except _ERRORS as ex:
-                if is_lost(ex):
-                    lost.append(ex)
-                raise
-
-    def _lose(self, why: str) -> None:
-        """Cut all connections, and let one task try to make new ones."""
-        self._cut()
-        if self._up:
-            self._up = False
+    def _open_circuit(self, token: int | None, ex: DatabaseGone) -> None:
+        """Reject all calls, and start the task that reconnects."""
+        if token is not None and self._breaker.fail(token):
+            self._connections.replace()
             log.warning(
-                'no database at %s (%s): only images that were seen lately are served',
+                'the database at %s is unavailable (%s): '
+                'only images that were requested recently are served',
                 redact(self._url),
-                why,
+                describe(ex.__cause__ or ex),
             )
-            self._returning = asyncio.create_task(self._return())
+            self._reconnecting = asyncio.create_task(self._reconnect())
 
-    def _cut(self) -> None:
-        """End the connections without a goodbye, which a frozen server never hears."""
-        for connection in list(self._connections):
-            connection.terminate()
-
-    async def _return(self) -> None:
-        while not self._up:
-            try:
-                await self._call(schema.prepare)
-                self._up = True
-            except (DatabaseGone, SQLAlchemyError, ValueError) as ex:
-                if not isinstance(ex, DatabaseGone):
-                    self._complain(ex)
+    async def _reconnect(self) -> None:
+        while self._breaker.failing:
+            token = self._breaker.enter()
+            if token is not None and await self._is_available():
+                self._breaker.succeed(token)
+                log.warning('the database is available again')
+            else:
                 await asyncio.sleep(RETRY_SECONDS)
-        log.warning('the database is back')
 
-    def _complain(self, ex: Exception) -> None:
-        """Log what a database that lives refuses to do, once a minute."""
-        if time.monotonic() >= self._log_at:
-            self._log_at = time.monotonic() + _LOG_SECONDS
-            log.warning('the database refuses: %s', reason(ex))
+    async def _is_available(self) -> bool:
+        try:
+            await attempts.run(self._connections, _prepare)
+        except DatabaseGone:
+            return False
+        except Exception as ex:  # NOTE(recovery): nothing may end the task
+            self._log_failure(ex)
+            return False
+        return True
+
+    def _translate(self, ex: SQLAlchemyError) -> StorageFull | StorageUnavailable:
+        """Return what to raise for an error of an available database."""
+        if is_full(ex):
+            return StorageFull('The database has no space left.')
+        self._log_failure(ex)
+        if is_read_only(ex):
+            return StorageUnavailable(_READ_ONLY)
+        return StorageUnavailable("The database can't do this now.")
+
+    def _log_failure(self, ex: BaseException) -> None:
+        """Log a failure of an available database, once a minute."""
+        if time.monotonic() < self._log_at:
+            return
+        self._log_at = time.monotonic() + LOG_SECONDS
+        what = 'a database request failed'
+        if is_read_only(ex):
+            what = 'the database is read-only, so uploads and deletions fail'
+        log.warning('%s: %s', what, describe(ex))
+
+
+async def _prepare(connection: AsyncConnection, attempt: int) -> None:
+    """Create missing tables; a database where that is impossible is unavailable."""
+    try:
+        await schema.prepare(connection)
+    except DBAPIError as ex:
+        if is_read_only(ex):
+            raise DatabaseGone(UNAVAILABLE) from ex
+        raise

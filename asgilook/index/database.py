@@ -1,7 +1,7 @@
-"""What exists: an index in PostgreSQL or SQLite, which is the truth about it.
+"""The index in PostgreSQL or SQLite, shared by any number of machines.
 
-Any number of machines share it. No answer is older than its request, so each look-up
-is a query; those that overlap in time share one.
+The database alone states which images exist, so that each look-up is a query, and no
+answer is older than its request. Concurrent look-ups share a query.
 """
 
 from __future__ import annotations
@@ -29,17 +29,18 @@ from .batch import Batch
 from .connection import Connector
 from .schema import images
 
-# Images that are known while the database is gone; about half a kilobyte each.
-_MOST = 16384
+# Images that are served during an outage of the database; about half a kilobyte each.
+MAX_RECENT = 16384
 
-# No image has it: to ask for it only shows that the database answers.
+# No image has this id: deleting it only shows that the database accepts changes.
 _NIL = '00000000-0000-0000-0000-000000000000'
 
 _ORDER = (images.c.modified_ns, images.c.id)
-_PAGE = select(images).order_by(*_ORDER)
+_OLDEST = select(images).order_by(*_ORDER)
+_NEWEST = select(images).order_by(*(column.desc() for column in _ORDER))
 
-# The text of a statement must not depend on how many it asks for, or PostgreSQL has to
-# plan each anew.
+# PERF: the text of a statement doesn't depend on the number of ids, as PostgreSQL plans
+# each text anew.
 _IDS = bindparam('ids', type_=ARRAY(Uuid(as_uuid=False)))
 _LOOK_UP = {
     'postgresql': select(images).where(images.c.id == any_(_IDS)),
@@ -48,10 +49,10 @@ _LOOK_UP = {
 
 
 class DatabaseIndex:
-    """The images of a database; an `Index`.
+    """An `Index` of the images in a database.
 
-    While the database is gone, images that were seen lately count as existing: what
-    caches and the storage have of them goes on being served. All else raises
+    While the database is unavailable, images that were requested recently count as
+    existing, so that caches and the storage go on serving them. Everything else raises
     `StorageUnavailable`.
 
     Args:
@@ -60,71 +61,85 @@ class DatabaseIndex:
 
     def __init__(self, url: str) -> None:
         self._database = Connector(url)
-        self._seen: LRUCache[str, Image] = LRUCache(_MOST)
+        self._recent: LRUCache[str, Image] = LRUCache(MAX_RECENT)
         self._lookups: Batch[Image]
+        self._trials: Batch[Image]
 
     async def start(self) -> None:
-        """Connect, and make the tables; raises `ConfigError`."""
+        """Connect, and create the tables; raises `ConfigError`."""
         self._lookups = Batch(self._find)
+        self._trials = Batch(self._try)
         await self._database.start()
 
     async def stop(self) -> None:
-        """Let look-ups end, and close the connections."""
+        """Wait for the look-ups in progress, and close the connections."""
         await self._lookups.stop()
+        await self._trials.stop()
         await self._database.stop()
 
     async def get(self, image_id: str) -> Image | None:
         """Return the image, or None."""
-        if not UUID.fullmatch(image_id):  # it would fail all that share its query
+        # NOTE(shared query): an invalid id would fail the look-ups of other requests.
+        if not UUID.fullmatch(image_id):
             return None
         try:
             return await self._lookups.get(image_id)
         except DatabaseGone:
-            if image_id in self._seen:
-                return self._seen[image_id]
+            if image_id in self._recent:
+                return self._recent[image_id]
             raise
 
     async def is_current(self, image: Image) -> bool:
-        """Tell whether this is what the database has."""
+        """Return whether the database has exactly this image."""
         return await self.get(image.image_id) == image
 
-    async def page(self, limit: int, after: str | None = None) -> Page:
-        """Return up to `limit` images, oldest first; its state is a hash of them.
+    async def page(
+        self, limit: int, after: str | None = None, *, newest: bool = False
+    ) -> Page:
+        """Return up to `limit` images, oldest or newest first.
 
-        Raises `InvalidRequest` where `after` names no image.
+        Its state is a hash of the images in their order. Raises `InvalidRequest` if
+        `after` names no image.
         """
-        query = _PAGE.limit(limit + 1)
+        query = (_NEWEST if newest else _OLDEST).limit(limit + 1)
         if after is not None:
             last = await self.get(after)
             if last is None:
                 raise InvalidRequest('The parameter after names no image.')
-            query = query.where(tuple_(*_ORDER) > last.order)
+            # PERF: one comparison of rows, so that the database reads only the page.
+            position = tuple_(*_ORDER)
+            query = query.where(
+                position < last.order if newest else position > last.order
+            )
 
-        async def fetch(connection: AsyncConnection) -> Any:
+        async def fetch(connection: AsyncConnection, attempt: int) -> Any:
             return (await connection.execute(query)).all()
 
-        rows = await self._database.run(fetch)
+        rows = await self._database.read(fetch)
         found, more = [_image(row) for row in rows[:limit]], len(rows) > limit
-        self._seen.update((image.image_id, image) for image in found)
+        self._recent.update((image.image_id, image) for image in found)
         return Page(found, more, _hash((rows[:limit], more)))
 
-    async def count(self) -> int:
-        """Return the number of images."""
+    async def version(self) -> None:
+        """Return None: only a query can determine the state of a list."""
 
-        async def fetch(connection: AsyncConnection) -> Any:
+    async def count(self) -> int:
+        """Return the number of images; this reads an index from end to end."""
+
+        async def fetch(connection: AsyncConnection, attempt: int) -> Any:
             return await connection.scalar(select(func.count()).select_from(images))
 
-        return int(await self._database.run(fetch))
+        return int(await self._database.read(fetch))
 
     async def add(self, image: Image) -> None:
         """Insert an image: committed when this returns.
 
-        To add the very same image again changes nothing, since it may be the second
-        try. Raises `OutcomeUnknown` where the database was lost meanwhile: the image
-        may be listed then, so its file must stay; after any other error it is not.
+        Adding an equal image again changes nothing, since it may be a second attempt.
+        Raises `OutcomeUnknown` if the database became unavailable meanwhile: the image
+        may be listed then, so its file must stay. After any other error it is not.
         """
 
-        async def put(connection: AsyncConnection) -> bool:
+        async def put(connection: AsyncConnection, attempt: int) -> bool:
             width, height = image.size
             row = (image.image_id, width, height, image.length, image.modified_ns)
             with contextlib.suppress(IntegrityError):
@@ -133,42 +148,58 @@ class DatabaseIndex:
             found = await _query(connection, {image.image_id})
             return found.get(image.image_id) == image
 
-        if not await self._database.run(put):
-            raise ImageExists('There is another image of this id.')
-        self._seen[image.image_id] = image
+        if not await self._database.write(put):
+            raise ImageExists('Another image has this id.')
+        self._recent[image.image_id] = image
 
     async def remove(self, image_id: str) -> None:
         """Delete an image: committed when this returns; raises `ImageNotFound`."""
-        tries = 0
+        query = delete(images).where(images.c.id == image_id)
 
-        async def drop(connection: AsyncConnection) -> bool:
-            nonlocal tries
-            tries += 1
-            query = delete(images).where(images.c.id == image_id)
+        async def drop(connection: AsyncConnection, attempt: int) -> bool:
             deleted = (await connection.execute(query)).rowcount
-            return deleted > 0 or tries > 1  # the first may have done it unheard
+            return deleted > 0 or attempt > 1  # the first attempt may have deleted it
 
-        self._seen.pop(image_id, None)
-        if not await self._database.run(drop):
+        self._recent.pop(image_id, None)
+        if not await self._database.write(drop):
             raise ImageNotFound('There is no such image.')
-        self._seen.pop(image_id, None)  # a look-up may have come between
+        # NOTE(race): a look-up that began before the deletion may have ended since.
+        self._recent.pop(image_id, None)
 
     async def is_usable(self) -> bool:
-        """Ask the database whether it answers."""
+        """Return whether the database answers, and accepts changes."""
         try:
-            await self._lookups.get(_NIL)
+            await self._trials.get(_NIL)
         except StorageUnavailable:
             return False
         return True
 
+    async def _try(self, ids: Set[str]) -> dict[str, Image]:
+        """Delete nothing, which a read-only database rejects.
+
+        SQLite would wait for the changes of other processes; it runs a query instead.
+        """
+
+        async def attempt_change(
+            connection: AsyncConnection, attempt: int
+        ) -> dict[str, Image]:
+            if connection.dialect.name == 'sqlite':
+                return await _query(connection, ids)
+            await connection.execute(delete(images).where(images.c.id.in_(ids)))
+            return {}
+
+        return await self._database.write(attempt_change)
+
     async def _find(self, ids: Set[str]) -> dict[str, Image]:
-        async def look_up(connection: AsyncConnection) -> dict[str, Image]:
+        async def look_up(
+            connection: AsyncConnection, attempt: int
+        ) -> dict[str, Image]:
             return await _query(connection, ids)
 
-        found = await self._database.run(look_up)
+        found = await self._database.read(look_up)
         for image_id in ids - found.keys():
-            self._seen.pop(image_id, None)
-        self._seen.update(found)
+            self._recent.pop(image_id, None)
+        self._recent.update(found)
         return found
 
 

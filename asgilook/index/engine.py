@@ -1,95 +1,173 @@
-"""An SQLAlchemy engine for PostgreSQL or SQLite, and what their errors mean.
+"""The connections to PostgreSQL or SQLite: how they are made, shared and replaced.
 
-Every statement is a transaction of its own (autocommit): one round trip, and what it
-has done is durable when it has been answered.
+Every statement is a transaction of its own (autocommit): it takes one round trip, and
+its effect is durable once it has been answered.
 """
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import aclosing, asynccontextmanager
 from typing import Any
 from urllib.parse import unquote, urlsplit
-from weakref import WeakSet
 
-import aiosqlite  # noqa: F401 (missed here, rather than at the first use)
+import aiosqlite  # noqa: F401 (a missing driver is reported here, not at first use)
 import asyncpg
 from sqlalchemy import URL, event
-from sqlalchemy.exc import DBAPIError, DisconnectionError
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.exc import DisconnectionError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.pool import ConnectionPoolEntry
 
-# Seconds without an answer, after which a database counts as gone: more than a wait for
-# a connection and a statement together, as one that is only locked is not gone.
-PATIENCE = 3.5
+from .sqlstate import is_connection_limit
 
-# Seconds after which a database that lives says that a statement takes too long: so
-# it is told from a dead one, and nothing that was given up is done later.
-STATEMENT_SECONDS = 1.5
+# Time limit of a statement, enforced by the server, in seconds. A server that enforces
+# it is alive, and a statement that was given up is not executed later.
+STATEMENT_TIMEOUT = 1.5
 
-# Connections of a process. A statement takes about a millisecond, where the pixels of
-# an upload take tens of them, and look-ups share one; so these keep up with any number
-# of threads, and twenty processes fit into PostgreSQL's own limit of a hundred.
-CONNECTIONS = 5
+# Seconds without an answer after which a database counts as unavailable: more than the
+# time limit of a statement, so that a table that is only locked is no outage.
+TIMEOUT = 3.5
 
-_LOST = (
-    '08',  # connection exceptions
-    '57P01',  # shutting down
-    '57P02',  # another connection has crashed
-)
+# Maximum wait for a free connection, in seconds: more than TIMEOUT, so that a frozen
+# server is detected before the calls that wait for its connections fail.
+CHECKOUT_TIMEOUT = 5.0
 
-_GONE = (
-    '25006',  # read-only: another server has become the first one
-    '53200',  # out of memory
-    '53300',  # too many connections
-    '57P03',  # starting up
-    'SQLITE_BUSY',
-    'SQLITE_LOCKED',
-)
+# Connections of one process. A statement takes about a millisecond, and concurrent
+# look-ups share one, so that these serve any number of threads; and twenty processes
+# stay within PostgreSQL's default limit of a hundred connections.
+MAX_CONNECTIONS = 5
 
-_FULL = ('53100', 'SQLITE_FULL')
+# Pause before a connection is requested again after the database rejected one because
+# there were too many, in seconds.
+LIMIT_SECONDS = 0.5
 
 
-def make_engine(url: str, connections: WeakSet[Any]) -> AsyncEngine:
-    """Make an engine that connects at its first use.
+class Connections:
+    """The connections of one process to a database, opened at their first use.
 
-    Its connections to a server are added to `connections`. Raises OSError where the
-    file of SQLite can't be written to.
+    Args:
+        url: `postgresql://user:password@host/name`, or `sqlite:///absolute/path`.
+
+    Raises OSError if the file of an SQLite database can't be written.
     """
-    kind = _sqlite if urlsplit(url).scheme == 'sqlite' else _postgresql
-    return kind(url, connections)
+
+    def __init__(self, url: str) -> None:
+        kind = _sqlite if urlsplit(url).scheme == 'sqlite' else _postgresql
+        self._engine = kind(url)
+        self._permits = asyncio.Semaphore(MAX_CONNECTIONS)
+        self._withheld = 0
+        self._generation = 0
+        event.listen(self._engine.sync_engine, 'connect', self._on_connect)
+        event.listen(self._engine.sync_engine, 'checkout', self._on_checkout)
+
+    @asynccontextmanager
+    async def connect(self) -> AsyncIterator[AsyncConnection]:
+        """Check out a connection; wait for a free one, and open it if necessary.
+
+        Raises SQLAlchemyError, also if none becomes free in time, or OSError.
+        """
+        connection = await self._check_out()
+        try:
+            async with aclosing(connection):
+                yield connection
+        finally:
+            self._permits.release()
+
+    def replace(self) -> None:
+        """Replace every connection before its next use, as after an outage."""
+        self._generation += 1
+
+    async def close(self) -> None:
+        """Wait for the connections in use, which is limited in time, and close all."""
+        for _ in range(MAX_CONNECTIONS - self._withheld):
+            await self._permits.acquire()
+        await self._engine.dispose()
+
+    async def _check_out(self) -> AsyncConnection:
+        generation = self._generation
+        deadline = asyncio.get_running_loop().time() + CHECKOUT_TIMEOUT
+        while True:
+            await self._acquire(deadline)
+            try:
+                if generation != self._generation:
+                    raise ConnectionError('the connections were lost meanwhile')
+                async with asyncio.timeout(TIMEOUT):
+                    return await self._engine.connect()
+            except BaseException as ex:
+                if not is_connection_limit(ex):
+                    self._permits.release()
+                    raise
+                self._withhold_permit()
+
+    async def _acquire(self, deadline: float) -> None:
+        try:
+            async with asyncio.timeout_at(deadline):
+                await self._permits.acquire()
+        except TimeoutError:
+            if self._withheld == MAX_CONNECTIONS:
+                raise ConnectionError('too many connections') from None
+            message = f'no connection was free in {CHECKOUT_TIMEOUT:g} s'
+            raise PoolTimeoutError(message) from None
+
+    def _withhold_permit(self) -> None:
+        """Use fewer connections for a moment, as the database rejected another one."""
+        self._withheld += 1
+        asyncio.get_running_loop().call_later(LIMIT_SECONDS, self._return_permit)
+
+    def _return_permit(self) -> None:
+        self._withheld -= 1
+        self._permits.release()
+
+    def _on_connect(self, connection: object, record: ConnectionPoolEntry) -> None:
+        record.info['generation'] = self._generation
+
+    def _on_checkout(
+        self, connection: object, record: ConnectionPoolEntry, proxy: object
+    ) -> None:
+        if record.info['generation'] != self._generation:
+            raise DisconnectionError  # which makes the pool replace it
 
 
-def _postgresql(url: str, connections: WeakSet[Any]) -> AsyncEngine:
+def _postgresql(url: str) -> AsyncEngine:
     async def connect() -> Any:
-        """Connect as libpq would: asyncpg knows the URL's parameters by its names."""
+        """Connect as libpq would: asyncpg understands the parameters of its URLs.
+
+        The timeout is the caller's.
+        """
         settings = {
             'application_name': 'asgilook',
-            'statement_timeout': str(round(STATEMENT_SECONDS * 1000)),
+            'statement_timeout': str(round(STATEMENT_TIMEOUT * 1000)),
         }
-        connection = await asyncpg.connect(
-            url, timeout=PATIENCE, server_settings=settings
-        )
-        connections.add(connection)
-        return connection
+        return await asyncpg.connect(url, server_settings=settings)
 
     engine = _engine(URL.create('postgresql+asyncpg'), async_creator=connect)
 
+    # PERF: `pool_pre_ping` would cost each statement a round trip.
     @event.listens_for(engine.sync_engine, 'checkout')
-    def check(connection: Any, record: Any, proxy: object) -> None:
+    def replace_closed(connection: Any, record: Any, proxy: object) -> None:
         """Let the pool replace a connection that is known to be closed."""
         if record.driver_connection.is_closed():
             raise DisconnectionError
 
+    @event.listens_for(engine.sync_engine, 'close')
+    def abort(connection: Any, record: Any) -> None:
+        """Close without waiting for the server, which may be frozen."""
+        record.driver_connection.terminate()
+
     return engine
 
 
-def _sqlite(url: str, connections: WeakSet[Any]) -> AsyncEngine:
+def _sqlite(url: str) -> AsyncEngine:
     path = unquote(urlsplit(url).path)
-    open(path, 'ab').close()  # where that fails, aiosqlite leaves a thread behind
+    open(path, 'ab').close()  # if this failed in aiosqlite, it would leak a thread
     target = URL.create('sqlite+aiosqlite', database=path)
-    engine = _engine(target, connect_args={'timeout': STATEMENT_SECONDS})
+    engine = _engine(target, connect_args={'timeout': STATEMENT_TIMEOUT})
 
     @event.listens_for(engine.sync_engine, 'connect')
     def configure(connection: Any, record: object) -> None:
-        """Let others read while one writes, and flush each commit to the disk."""
+        """Allow reads during a write, and flush each commit to the disk."""
         cursor = connection.cursor()
         cursor.execute('PRAGMA journal_mode = WAL')
         cursor.execute('PRAGMA synchronous = FULL')
@@ -102,39 +180,8 @@ def _engine(url: URL, **options: Any) -> AsyncEngine:
     return create_async_engine(
         url,
         isolation_level='AUTOCOMMIT',
-        skip_autocommit_rollback=True,  # it would cost a round trip each
-        pool_size=CONNECTIONS,
+        skip_autocommit_rollback=True,  # PERF: it would cost a round trip each
+        pool_size=MAX_CONNECTIONS,
         max_overflow=0,
-        pool_timeout=STATEMENT_SECONDS,
         **options,
     )
-
-
-def is_lost(ex: Exception) -> bool:
-    """Tell whether the connection has ended: what it did last isn't known."""
-    if isinstance(ex, DBAPIError):
-        return ex.connection_invalidated or _code(ex).startswith(_LOST)
-    return isinstance(ex, OSError)
-
-
-def is_gone(ex: Exception) -> bool:
-    """Tell whether the database can't be reached, for whatever it is asked."""
-    return is_lost(ex) or _code(ex).startswith(_GONE)
-
-
-def is_full(ex: Exception) -> bool:
-    """Tell whether the database has no room left."""
-    return _code(ex).startswith(_FULL)
-
-
-def reason(ex: BaseException) -> str:
-    """Say in one line what is wrong, without the statement."""
-    original = getattr(ex, 'driver_exception', None) or ex
-    return ' '.join(str(original).split()) or type(original).__name__
-
-
-def _code(ex: Exception) -> str:
-    """Return the SQLSTATE of an error, or SQLite's name for it."""
-    original = getattr(ex, 'orig', None)
-    code = getattr(original, 'sqlstate', getattr(original, 'sqlite_errorname', None))
-    return code or ''

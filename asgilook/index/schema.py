@@ -1,4 +1,4 @@
-"""The tables, and how they come to be: at start, by the first process that is there."""
+"""The tables, created at start by the first process."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ..config import ConfigError
 
-# Raised with every change of the tables, so that an old program leaves them alone.
+# Incremented with every change of the tables, so that an older program rejects them.
 VERSION = 1
 
 _TABLES = MetaData()
 
-# In SQLite as text, which needs no conversion.
+# As text in SQLite, which needs no conversion.
 ID = Uuid(as_uuid=False).with_variant(CHAR(36), 'sqlite')
 
 images = Table(
@@ -46,7 +46,7 @@ images = Table(
 
 _schema = Table('asgilook_schema', _TABLES, Column('version', Integer, nullable=False))
 
-# What lets only one process in. The number is any that no other program uses.
+# Excludes other processes. The number is arbitrary, but of no other known program.
 _BEGIN = {
     'postgresql': ('BEGIN', 'SELECT pg_advisory_xact_lock(7236837467392746)'),
     'sqlite': ('BEGIN IMMEDIATE',),
@@ -54,8 +54,8 @@ _BEGIN = {
 
 
 async def prepare(connection: AsyncConnection) -> None:
-    """Make the tables where there are none; raises `ConfigError` for other versions."""
-    async with _alone(connection):
+    """Create missing tables; raises `ConfigError` if their version is another."""
+    async with _exclusive(connection):
         if not await connection.run_sync(_exists):
             await connection.run_sync(_TABLES.create_all, checkfirst=False)
             await connection.execute(insert(_schema).values(version=VERSION))
@@ -63,7 +63,7 @@ async def prepare(connection: AsyncConnection) -> None:
     if version != VERSION:
         raise ConfigError(
             f'the database has version {version} of the tables, '
-            f'and this asgilook knows version {VERSION}'
+            f'but this asgilook supports version {VERSION}'
         )
 
 
@@ -72,14 +72,14 @@ def _exists(connection: Connection) -> bool:
 
 
 @contextlib.asynccontextmanager
-async def _alone(connection: AsyncConnection) -> AsyncIterator[None]:
-    """Run a transaction, on a connection that has none by itself."""
+async def _exclusive(connection: AsyncConnection) -> AsyncIterator[None]:
+    """Run a transaction on an autocommitting connection."""
     try:
         for statement in _BEGIN[connection.dialect.name]:
             await connection.exec_driver_sql(statement)
         yield
     except BaseException:
-        with contextlib.suppress(SQLAlchemyError):  # a lost connection has done so
+        with contextlib.suppress(SQLAlchemyError):  # a lost connection rolls back
             await connection.exec_driver_sql('ROLLBACK')
         raise
     await connection.exec_driver_sql('COMMIT')

@@ -1,4 +1,4 @@
-"""One contract for every index: in memory over a folder, in SQLite, in PostgreSQL."""
+"""The contract of every index: of a folder, in SQLite, in PostgreSQL."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def image_id(number: int) -> str:
 
 
 class Images:
-    """Indexes of one set of images, as processes have them, and their storage."""
+    """A set of images with its storage, and an index for each process."""
 
     def __init__(self, make: Callable[[], Index], folder: Path) -> None:
         self.make = make
@@ -33,7 +33,7 @@ class Images:
         self._storage.start()
 
     def run(self, scenario: Callable[..., Awaitable[None]], processes: int = 2) -> None:
-        """Run a scenario on indexes that are open."""
+        """Run a scenario on started indexes."""
 
         async def main() -> None:
             indexes = [self.make() for _ in range(processes)]
@@ -47,7 +47,7 @@ class Images:
         asyncio.run(main())
 
     async def add(self, index: Index, *numbers: int, at: int = 0) -> list[Image]:
-        """Add images whose width is their number, as is, by default, their time."""
+        """Add images whose width, and by default time, is their number."""
         return [await self._add(index, number, at or number) for number in numbers]
 
     async def _add(self, index: Index, number: int, modified_ns: int) -> Image:
@@ -67,9 +67,11 @@ class Images:
 _PLAIN = samples.scene(8, 8)
 
 
-async def numbers(index: Index, limit: int = 99, after: int | None = None) -> list[int]:
+async def numbers(
+    index: Index, limit: int = 99, after: int | None = None, **order: bool
+) -> list[int]:
     """Return the numbers of a page's images."""
-    page = await index.page(limit, None if after is None else image_id(after))
+    page = await index.page(limit, None if after is None else image_id(after), **order)
     found = [uuid.UUID(image.image_id).int for image in page.images]
     assert found == [image.size[0] for image in page.images]
     return found
@@ -115,7 +117,7 @@ def test_empty(images: Images) -> None:
     images.run(scenario, 1)
 
 
-def test_added_image_is_seen_by_all(images: Images) -> None:
+def test_addition_is_seen_by_all_processes(images: Images) -> None:
     async def scenario(writer: Index, reader: Index) -> None:
         for number in (3, 4, 5):
             (image,) = await images.add(writer, number)
@@ -127,7 +129,7 @@ def test_added_image_is_seen_by_all(images: Images) -> None:
     images.run(scenario)
 
 
-def test_removed_image_is_seen_by_none(images: Images) -> None:
+def test_removal_is_seen_by_all_processes(images: Images) -> None:
     async def scenario(writer: Index, reader: Index) -> None:
         first, second = await images.add(writer, 3, 4)
         for index in (writer, reader):
@@ -146,7 +148,7 @@ def test_removed_image_is_seen_by_none(images: Images) -> None:
     images.run(scenario)
 
 
-def test_other_image_of_the_same_id_is_not_current(images: Images) -> None:
+def test_other_image_with_same_id_is_not_current(images: Images) -> None:
     async def scenario(index: Index) -> None:
         (image,) = await images.add(index, 3)
         for other in (
@@ -158,7 +160,7 @@ def test_other_image_of_the_same_id_is_not_current(images: Images) -> None:
     images.run(scenario, 1)
 
 
-def test_order_is_that_of_age_then_of_id(images: Images) -> None:
+def test_order_is_by_time_then_id(images: Images) -> None:
     async def scenario(index: Index) -> None:
         await images.add(index, 5, 3, 9)
         await images.add(index, 7, 8, 6, at=4)
@@ -199,7 +201,77 @@ def test_pages(images: Images) -> None:
     images.run(scenario, 1)
 
 
-def test_state_is_that_of_the_images(images: Images) -> None:
+def test_newest_first(images: Images) -> None:
+    async def scenario(index: Index) -> None:
+        assert (await index.page(9, newest=True)).images == []
+        await images.add(index, 5, 3, 9)
+        await images.add(index, 7, 8, 6, at=4)
+        assert await numbers(index, newest=True) == [9, 5, 8, 7, 6, 3]
+        assert await numbers(index, newest=False) == [3, 6, 7, 8, 5, 9]
+        assert await numbers(index, 2, after=8, newest=True) == [7, 6]
+        await images.remove(index, 9)
+        await images.add(index, 4, at=4)
+        assert await numbers(index, newest=True) == [5, 8, 7, 6, 4, 3]
+        with pytest.raises(InvalidRequest):
+            await index.page(9, image_id(9), newest=True)
+
+    images.run(scenario, 1)
+
+
+def test_pages_of_newest_first(images: Images) -> None:
+    async def scenario(index: Index) -> None:
+        await images.add(index, 1, 2, 3, 4, 5)
+        for after, found in ((None, [5, 4]), (4, [3, 2]), (2, [1]), (1, [])):
+            assert await numbers(index, 2, after, newest=True) == found
+        more = [(await index.page(n, newest=True)).more for n in (4, 5, 6)]
+        assert more == [True, False, False]
+        assert (await index.page(1, image_id(3), newest=True)).more
+        assert not (await index.page(2, image_id(3), newest=True)).more
+
+    images.run(scenario, 1)
+
+
+def test_newest_first_is_seen_by_all_processes(images: Images) -> None:
+    async def scenario(writer: Index, reader: Index) -> None:
+        for number in (3, 4, 5):
+            await images.add(writer, number)
+            for index in (reader, writer):
+                found = await numbers(index, newest=True)
+                assert found == list(range(number, 2, -1))
+        await images.remove(writer, 4)
+        assert await numbers(reader, newest=True) == [5, 3]
+
+    images.run(scenario)
+
+
+def test_version_changes_with_the_list(images: Images) -> None:
+    """An index has it always or never."""
+
+    async def scenario(writer: Index, reader: Index) -> None:
+        versions = [await reader.version()]
+        for number in (3, 4, 5):
+            await images.add(writer, number)
+            versions.append(await reader.version())
+            assert await writer.version() == versions[-1]
+        assert len(set(versions)) == 4 or versions == [None] * 4
+        await images.remove(writer, 5)
+        assert await reader.version() == versions[2]
+
+    images.run(scenario)
+
+
+def test_count(images: Images) -> None:
+    async def scenario(writer: Index, reader: Index) -> None:
+        assert await reader.count() == 0
+        await images.add(writer, 3, 4, 5)
+        assert await reader.count() == 3
+        await images.remove(writer, 4)
+        assert await reader.count() == await writer.count() == 2
+
+    images.run(scenario)
+
+
+def test_state_follows_the_images(images: Images) -> None:
     async def scenario(writer: Index, reader: Index) -> None:
         states = [await state(reader)]
         for number in (3, 4, 5):
@@ -230,7 +302,7 @@ def test_restart_keeps_images(images: Images) -> None:
     images.run(scenario, 1)
 
 
-def test_same_image_again(images: Images) -> None:
+def test_adding_an_image_twice(images: Images) -> None:
     async def scenario(index: Index) -> None:
         (image,) = await images.add(index, 3)
         await index.add(image)
@@ -239,7 +311,7 @@ def test_same_image_again(images: Images) -> None:
     images.run(scenario, 1)
 
 
-def test_many_at_a_time(images: Images) -> None:
+def test_concurrent_changes(images: Images) -> None:
     async def scenario(*indexes: Index) -> None:
         async def add(number: int) -> None:
             index = indexes[number % len(indexes)]
@@ -260,8 +332,8 @@ def test_many_at_a_time(images: Images) -> None:
     images.run(scenario, 4)
 
 
-def test_what_is_no_id_names_nothing(images: Images) -> None:
-    """And it does no harm to who asks for something else at the same time."""
+def test_invalid_id_names_no_image(images: Images) -> None:
+    """It does not affect concurrent look-ups."""
 
     async def scenario(index: Index) -> None:
         await images.add(index, 1)
@@ -276,8 +348,8 @@ def test_what_is_no_id_names_nothing(images: Images) -> None:
     images.run(scenario, processes=1)
 
 
-def test_one_of_many_removes(images: Images) -> None:
-    """An image that several delete at a time is deleted by one of them."""
+def test_concurrent_removals(images: Images) -> None:
+    """Exactly one of them succeeds."""
 
     async def scenario(*indexes: Index) -> None:
         await images.add(indexes[0], 3)

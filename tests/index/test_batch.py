@@ -11,15 +11,15 @@ from ..conftest import apart, until
 
 
 class Source:
-    """Answers one query after the other, each when it is let."""
+    """Answers each query when `turns` is released."""
 
     def __init__(self) -> None:
         self.values = {'a': 1, 'b': 2, 'c': 3}
-        self.asked: list[set[str]] = []
+        self.queries: list[set[str]] = []
         self.turns = asyncio.Semaphore(0)
 
-    async def ask(self, keys: Set[str]) -> dict[str, int]:
-        self.asked.append(set(keys))
+    async def query(self, keys: Set[str]) -> dict[str, int]:
+        self.queries.append(set(keys))
         found = {key: self.values[key] for key in keys if key in self.values}
         await self.turns.acquire()
         if 'broken' in keys:
@@ -27,13 +27,13 @@ class Source:
         return found
 
     async def wait_for(self, queries: int) -> None:
-        await until(lambda: len(self.asked) == queries)
+        await until(lambda: len(self.queries) == queries)
 
 
-def test_lookups_that_overlap_share_a_query() -> None:
+def test_overlapping_lookups_share_a_query() -> None:
     async def main() -> None:
         source = Source()
-        batch = Batch(source.ask)
+        batch = Batch(source.query)
         first = asyncio.create_task(batch.get('a'))
         await source.wait_for(1)
         others = [asyncio.create_task(batch.get(key)) for key in 'abbcx']
@@ -42,15 +42,15 @@ def test_lookups_that_overlap_share_a_query() -> None:
         await source.wait_for(2)
         source.turns.release()
         assert await asyncio.gather(*others) == [1, 2, 2, 3, None]
-        assert source.asked == [{'a'}, {'a', 'b', 'c', 'x'}]
+        assert source.queries == [{'a'}, {'a', 'b', 'c', 'x'}]
 
     asyncio.run(main())
 
 
-def test_lookup_is_not_answered_by_a_query_that_began_before() -> None:
+def test_lookup_is_not_answered_by_an_earlier_query() -> None:
     async def main() -> None:
         source = Source()
-        batch = Batch(source.ask)
+        batch = Batch(source.query)
         before = asyncio.create_task(batch.get('a'))
         await source.wait_for(1)
         del source.values['a']
@@ -63,10 +63,10 @@ def test_lookup_is_not_answered_by_a_query_that_began_before() -> None:
     asyncio.run(main())
 
 
-def test_error_reaches_all_who_wait_and_nobody_else() -> None:
+def test_error_reaches_only_the_callers_of_its_query() -> None:
     async def main() -> None:
         source = Source()
-        batch = Batch(source.ask)
+        batch = Batch(source.query)
         failing = [asyncio.create_task(batch.get(key)) for key in ('a', 'broken')]
         await source.wait_for(1)
         sound = asyncio.create_task(batch.get('a'))
@@ -80,27 +80,27 @@ def test_error_reaches_all_who_wait_and_nobody_else() -> None:
     apart(asyncio.run, main())
 
 
-def test_cancelled_lookup_leaves_the_others() -> None:
+def test_cancelled_lookup_does_not_affect_others() -> None:
     async def main() -> None:
         source = Source()
-        batch = Batch(source.ask)
+        batch = Batch(source.query)
         cancelled, other = (asyncio.create_task(batch.get('a')) for _ in range(2))
         await source.wait_for(1)
         cancelled.cancel()
         source.turns.release()
         assert await other == 1
         assert cancelled.cancelled()
-        assert len(source.asked) == 1
+        assert len(source.queries) == 1
 
     asyncio.run(main())
 
 
-def test_stop_waits_for_the_query_under_way(caplog: pytest.LogCaptureFixture) -> None:
-    """Also where nobody waits for it any more, and it fails."""
+def test_stop_waits_for_running_query(caplog: pytest.LogCaptureFixture) -> None:
+    """Also if its callers were cancelled, and it fails."""
 
     async def main() -> None:
         source = Source()
-        batch = Batch(source.ask)
+        batch = Batch(source.query)
         lookup = asyncio.create_task(batch.get('broken'))
         await source.wait_for(1)
         lookup.cancel()
@@ -115,12 +115,12 @@ def test_stop_waits_for_the_query_under_way(caplog: pytest.LogCaptureFixture) ->
     assert caplog.text == ''
 
 
-def test_query_that_is_cancelled_cancels_its_lookups() -> None:
-    """As the end of the event loop does it."""
+def test_cancelled_query_cancels_its_lookups() -> None:
+    """As at the end of the event loop."""
 
     async def main() -> None:
         source = Source()
-        batch = Batch(source.ask)
+        batch = Batch(source.query)
         lookup = asyncio.create_task(batch.get('a'))
         await source.wait_for(1)
         (query,) = asyncio.all_tasks() - {asyncio.current_task(), lookup}

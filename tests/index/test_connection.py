@@ -1,4 +1,4 @@
-"""A database that goes and comes: a real PostgreSQL behind a proxy, and SQLite."""
+"""Outages of a database: a real PostgreSQL behind a proxy, and SQLite."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, TypeVar
 
+import asyncpg
 import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -17,11 +18,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from asgilook.config import ConfigError
 from asgilook.errors import (
     DatabaseGone,
+    ImageNotFound,
     OutcomeUnknown,
     StorageFull,
     StorageUnavailable,
 )
-from asgilook.index import connection, engine
+from asgilook.index import connection, engine, schema
+from asgilook.index.attempts import Work
 from asgilook.index.connection import Connector
 from asgilook.index.database import DatabaseIndex
 
@@ -37,23 +40,35 @@ IMAGE = make_image(1)
 
 @pytest.fixture
 def proxy(postgresql_db: PostgreSQL) -> Iterator[Proxy]:
-    """Return a proxy before the database."""
+    """Return a proxy in front of the database."""
     with Proxy(postgresql_db.port) as proxy:
         yield proxy
 
 
 @pytest.fixture
 def index(postgresql_db: PostgreSQL, proxy: Proxy) -> DatabaseIndex:
-    """Return an index that asks the database through the proxy."""
+    """Return an index that connects through the proxy."""
     return DatabaseIndex(postgresql_db.at(proxy.port))
 
 
 @pytest.fixture
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let no test wait long for a server that is frozen."""
-    monkeypatch.setattr(connection, 'PATIENCE', 1.0)
-    monkeypatch.setattr(engine, 'PATIENCE', 1.0)
+def short_timeouts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wait only briefly for a frozen server."""
+    monkeypatch.setattr(engine, 'TIMEOUT', 1.0)
     monkeypatch.setattr(connection, 'RETRY_SECONDS', 0.01)
+
+
+@pytest.fixture
+def made(monkeypatch: pytest.MonkeyPatch) -> list[asyncpg.Connection]:
+    """Return the list of all connections that are made to PostgreSQL."""
+    made, connect = [], asyncpg.connect
+
+    async def record(*args: Any, **kwargs: Any) -> asyncpg.Connection:
+        made.append(await connect(*args, **kwargs))
+        return made[-1]
+
+    monkeypatch.setattr(asyncpg, 'connect', record)
+    return made
 
 
 def within(index: DatabaseIndex, scenario: Callable[[], Awaitable[T]]) -> T:
@@ -70,20 +85,20 @@ def within(index: DatabaseIndex, scenario: Callable[[], Awaitable[T]]) -> T:
     return result
 
 
-async def alone(request: Coroutine[Any, Any, T]) -> T:
-    """Await in a task of its own, for the reason that `apart` has."""
+async def in_task(request: Coroutine[Any, Any, T]) -> T:
+    """Await in a separate task, for the reason that `apart` gives."""
     return await asyncio.create_task(request)
 
 
-async def usable(index: DatabaseIndex) -> None:
-    """Wait until the database is back."""
+async def wait_until_usable(index: DatabaseIndex) -> None:
+    """Wait until the database is available again."""
     async with asyncio.timeout(10):
-        while not await alone(index.is_usable()):  # noqa: ASYNC110
+        while not await in_task(index.is_usable()):  # noqa: ASYNC110
             await asyncio.sleep(0.01)
 
 
-async def is_gone(request: Awaitable[object]) -> None:
-    """Check that a request fails, and may come again soon."""
+async def assert_unavailable(request: Awaitable[object]) -> None:
+    """Check that a request fails, and may be repeated soon."""
     (result,) = await asyncio.gather(request, return_exceptions=True)
     assert isinstance(result, DatabaseGone)
     assert result.retry_after == 1
@@ -94,10 +109,10 @@ def rows(postgresql_db: PostgreSQL) -> int:
     return int(count)
 
 
-def test_database_that_is_gone_and_back(
+def test_outage_and_recovery(
     index: DatabaseIndex,
     proxy: Proxy,
-    impatient: None,
+    short_timeouts: None,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     listed, removed = make_image(2), make_image(3)
@@ -109,8 +124,8 @@ def test_database_that_is_gone_and_back(
         await index.page(10)
         proxy.cut()
         for image in (IMAGE, listed):
-            assert await alone(index.get(image.image_id)) == image
-            assert await alone(index.is_current(image))
+            assert await in_task(index.get(image.image_id)) == image
+            assert await in_task(index.is_current(image))
         requests: list[Awaitable[object]] = [
             index.get(removed.image_id),
             index.get(make_image(4).image_id),
@@ -120,47 +135,47 @@ def test_database_that_is_gone_and_back(
             index.remove(IMAGE.image_id),
         ]
         for request in requests:
-            await is_gone(request)
-        assert not await alone(index.is_usable())
+            await assert_unavailable(request)
+        assert not await in_task(index.is_usable())
         proxy.restore()
-        await usable(index)
+        await wait_until_usable(index)
         assert (await index.page(10)).images == [IMAGE, listed]
 
     within(index, scenario)
-    gone, back = logged(caplog)
-    assert gone.startswith('WARNING no database at postgresql://')
-    assert back == 'WARNING the database is back'
+    lost, restored = logged(caplog)
+    assert lost.startswith('WARNING the database at postgresql://')
+    assert restored == 'WARNING the database is available again'
 
 
-def test_images_of_a_gone_database_are_those_seen_last(
+def test_outage_serves_images_as_last_seen(
     index: DatabaseIndex, proxy: Proxy, postgresql_db: PostgreSQL
 ) -> None:
-    """What another machine has removed is not there, once that has been seen."""
+    """An image that another machine has removed stays removed, once noticed."""
 
     async def scenario() -> None:
         await index.add(IMAGE)
         postgresql_db.execute('DELETE FROM images')
         assert await index.get(IMAGE.image_id) is None
         proxy.cut()
-        await is_gone(index.get(IMAGE.image_id))
+        await assert_unavailable(index.get(IMAGE.image_id))
 
     within(index, scenario)
 
 
-def test_start_without_a_database(
+def test_start_during_outage(
     index: DatabaseIndex,
     proxy: Proxy,
     postgresql_db: PostgreSQL,
-    impatient: None,
+    short_timeouts: None,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     proxy.cut()
 
     async def scenario() -> None:
-        assert not await alone(index.is_usable())
-        await is_gone(index.add(IMAGE))
+        assert not await in_task(index.is_usable())
+        await assert_unavailable(index.add(IMAGE))
         proxy.restore()
-        await usable(index)
+        await wait_until_usable(index)
         await index.add(IMAGE)
 
     within(index, scenario)
@@ -168,20 +183,20 @@ def test_start_without_a_database(
     assert len(logged(caplog)) == 2
 
 
-def test_stop_while_the_database_is_gone(index: DatabaseIndex, proxy: Proxy) -> None:
+def test_stop_during_outage(index: DatabaseIndex, proxy: Proxy) -> None:
     async def scenario() -> None:
         proxy.cut()
-        await is_gone(index.page(1))
+        await assert_unavailable(index.page(1))
 
     for _ in range(2):
         within(index, scenario)
         proxy.restore()
 
 
-def test_frozen_database(
+def test_frozen_server_fails_calls_within_timeout(
     index: DatabaseIndex,
     proxy: Proxy,
-    impatient: None,
+    short_timeouts: None,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async def scenario() -> None:
@@ -198,48 +213,63 @@ def test_frozen_database(
             assert isinstance(result, DatabaseGone)
         connections = proxy.connections
         for _ in range(100):
-            await is_gone(index.page(1))
+            await assert_unavailable(index.page(1))
         assert proxy.connections - connections <= 1
         proxy.thaw()
-        await usable(index)
+        await wait_until_usable(index)
         assert (await index.page(1)).images == [IMAGE]
 
     within(index, scenario)
     assert 'no answer in 1 s' in logged(caplog)[0]
 
 
-def test_start_with_a_frozen_database(
-    index: DatabaseIndex, proxy: Proxy, impatient: None
+def test_calls_that_wait_for_a_connection_fail_with_the_outage(
+    index: DatabaseIndex, proxy: Proxy, short_timeouts: None
 ) -> None:
-    proxy.freeze()
-
     async def scenario() -> None:
-        await is_gone(index.page(1))
-        proxy.thaw()
-        await usable(index)
+        await index.page(1)
+        proxy.freeze()
+        connections = proxy.connections
+        pages = [index.page(1) for _ in range(10 * engine.MAX_CONNECTIONS)]
+        results = await asyncio.gather(*pages, return_exceptions=True)
+        assert {type(result) for result in results} == {DatabaseGone, OutcomeUnknown}
+        assert proxy.connections - connections <= 2 * engine.MAX_CONNECTIONS
 
     within(index, scenario)
 
 
-def test_insert_into_a_frozen_database_may_come_true(
-    index: DatabaseIndex, proxy: Proxy, postgresql_db: PostgreSQL, impatient: None
+def test_start_with_frozen_server(
+    index: DatabaseIndex, proxy: Proxy, short_timeouts: None
 ) -> None:
-    """So the file of the image must stay where it is."""
+    proxy.freeze()
+
+    async def scenario() -> None:
+        await assert_unavailable(index.page(1))
+        proxy.thaw()
+        await wait_until_usable(index)
+
+    within(index, scenario)
+
+
+def test_insert_into_frozen_server_has_unknown_outcome(
+    index: DatabaseIndex, proxy: Proxy, postgresql_db: PostgreSQL, short_timeouts: None
+) -> None:
+    """So the file of the image must be kept."""
 
     async def scenario() -> None:
         await index.page(1)
         proxy.freeze()
         with pytest.raises(OutcomeUnknown):
-            await alone(index.add(IMAGE))
-        await is_gone(index.add(IMAGE))
+            await in_task(index.add(IMAGE))
+        await assert_unavailable(index.add(IMAGE))
         proxy.thaw()
-        await usable(index)
+        await wait_until_usable(index)
 
     within(index, scenario)
     assert rows(postgresql_db) in (0, 1)
 
 
-def test_stop_with_a_frozen_database(
+def test_stop_with_frozen_server(
     index: DatabaseIndex, proxy: Proxy, postgresql_db: PostgreSQL
 ) -> None:
     async def scenario() -> None:
@@ -251,19 +281,62 @@ def test_stop_with_a_frozen_database(
     asyncio.run(until(lambda: postgresql_db.connections() == 0))
 
 
-@pytest.mark.parametrize('noticed', [True, False])
-def test_connection_that_died_idle(
-    index: DatabaseIndex, proxy: Proxy, noticed: bool
+def test_stop_waits_for_calls_in_progress(
+    index: DatabaseIndex, postgresql_db: PostgreSQL
 ) -> None:
-    """PostgreSQL was restarted while nobody asked it: nobody sees that."""
+    """So that none of them returns its connection to a pool that is closed."""
+
+    async def scenario() -> list[asyncio.Task[Any]]:
+        async with postgresql_db.locked():
+            calls = [asyncio.create_task(index.page(1)) for _ in range(3)]
+            query = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+            await until(lambda: len(postgresql_db.execute(query)) == 3)
+            stopping = asyncio.create_task(index.stop())
+            await asyncio.sleep(0)
+            assert not stopping.done()
+        await stopping
+        assert postgresql_db.connections() == 0
+        await assert_unavailable(index.page(1))
+        await index.start()
+        return calls
+
+    for call in within(index, scenario):
+        assert call.result().images == []
+
+
+def test_idle_connections_are_replaced_after_an_outage(
+    index: DatabaseIndex,
+    proxy: Proxy,
+    made: list[asyncpg.Connection],
+    short_timeouts: None,
+) -> None:
+    """A frozen server may never report that they were lost."""
 
     async def scenario() -> None:
-        connections = index._database._connections
+        await asyncio.gather(*(index.page(1) for _ in range(3)))
+        before = list(made)
+        proxy.freeze()
+        await assert_unavailable(index.page(1))
+        proxy.thaw()
+        await wait_until_usable(index)
+        await asyncio.gather(*(index.page(1) for _ in range(30)))
+        await until(lambda: all(connection.is_closed() for connection in before))
+
+    within(index, scenario)
+
+
+@pytest.mark.parametrize('noticed', [True, False])
+def test_idle_connection_that_was_lost_is_replaced(
+    index: DatabaseIndex, proxy: Proxy, made: list[asyncpg.Connection], noticed: bool
+) -> None:
+    """No request notices that PostgreSQL was restarted while it was idle."""
+
+    async def scenario() -> None:
         for number in range(3):
             proxy.cut()
             proxy.restore()
             if noticed:
-                await until(lambda: all(each.is_closed() for each in connections))
+                await until(lambda: all(each.is_closed() for each in made))
             await index.add(make_image(number))
             assert await index.get(make_image(number).image_id)
         assert len((await index.page(9)).images) == 3
@@ -271,28 +344,28 @@ def test_connection_that_died_idle(
     within(index, scenario)
 
 
-def test_database_that_comes_back_as_another(
+def test_recovery_rejects_other_version(
     index: DatabaseIndex,
     proxy: Proxy,
     postgresql_db: PostgreSQL,
-    impatient: None,
+    short_timeouts: None,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async def scenario() -> None:
         proxy.cut()
-        await is_gone(index.page(1))
+        await assert_unavailable(index.page(1))
         postgresql_db.execute('UPDATE asgilook_schema SET version = 2')
         proxy.restore()
         await until(lambda: len(logged(caplog)) == 2)
-        await is_gone(index.page(1))
+        await assert_unavailable(index.page(1))
         postgresql_db.execute('UPDATE asgilook_schema SET version = 1')
-        await usable(index)
+        await wait_until_usable(index)
 
     within(index, scenario)
     assert 'version 2' in logged(caplog)[1]
 
 
-def test_connection_that_is_ended_while_it_waits(
+def test_statement_is_repeated_if_its_connection_is_lost(
     index: DatabaseIndex, postgresql_db: PostgreSQL, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The statement is sent again."""
@@ -318,7 +391,7 @@ def test_connection_that_is_ended_while_it_waits(
     assert logged(caplog) == []
 
 
-def test_answer_to_an_insert_that_is_lost(
+def test_lost_answer_to_insert(
     index: DatabaseIndex, proxy: Proxy, postgresql_db: PostgreSQL
 ) -> None:
     async def scenario() -> None:
@@ -331,7 +404,7 @@ def test_answer_to_an_insert_that_is_lost(
 
 
 @pytest.mark.parametrize('mark', [b'BEGIN', b'relname', b'COMMIT'])
-def test_connection_that_is_lost_while_the_tables_are_made(
+def test_lost_connection_during_table_creation(
     index: DatabaseIndex,
     proxy: Proxy,
     mark: bytes,
@@ -346,42 +419,42 @@ def test_connection_that_is_lost_while_the_tables_are_made(
     assert logged(caplog) == []
 
 
-def test_insert_of_unknown_outcome(
+def test_lost_insert_during_outage_has_unknown_outcome(
     index: DatabaseIndex, proxy: Proxy, postgresql_db: PostgreSQL
 ) -> None:
     async def scenario() -> None:
         proxy.lose(b'INSERT 0 1', refuse=True)
         with pytest.raises(OutcomeUnknown):
-            await alone(index.add(IMAGE))
-        await is_gone(index.add(make_image(2)))
+            await in_task(index.add(IMAGE))
+        await assert_unavailable(index.add(make_image(2)))
 
     within(index, scenario)
     assert rows(postgresql_db) == 1
 
 
-def test_insert_that_is_refused_after_one_of_unknown_outcome(
+def test_rejected_second_insert_has_unknown_outcome(
     index: DatabaseIndex, proxy: Proxy, postgresql_db: PostgreSQL
 ) -> None:
-    """The image is listed, so that its file must stay."""
+    """The image is listed, so its file must be kept."""
 
     async def scenario() -> None:
         postgresql_db.execute(
-            'CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS '
+            'CREATE FUNCTION reject() RETURNS trigger LANGUAGE plpgsql AS '
             "$$ BEGIN IF EXISTS (SELECT FROM images) THEN RAISE 'no'; END IF; "
             'RETURN NEW; END $$',
-            'CREATE TRIGGER refuse BEFORE INSERT ON images '
-            'FOR EACH ROW EXECUTE FUNCTION refuse()',
+            'CREATE TRIGGER reject BEFORE INSERT ON images '
+            'FOR EACH ROW EXECUTE FUNCTION reject()',
         )
         proxy.lose(b'INSERT 0 1')
         with pytest.raises(OutcomeUnknown):
-            await alone(index.add(IMAGE))
+            await in_task(index.add(IMAGE))
         assert proxy.lost == 1
 
     within(index, scenario)
     assert rows(postgresql_db) == 1
 
 
-def test_answer_to_a_delete_that_is_lost(
+def test_lost_answer_to_delete(
     index: DatabaseIndex, proxy: Proxy, postgresql_db: PostgreSQL
 ) -> None:
     async def scenario() -> None:
@@ -394,27 +467,27 @@ def test_answer_to_a_delete_that_is_lost(
     assert rows(postgresql_db) == 0
 
 
-def test_statement_that_takes_too_long(
+def test_statement_timeout(
     index: DatabaseIndex,
     postgresql_db: PostgreSQL,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """The database lives and says so: nothing of the statement is done later."""
-    monkeypatch.setattr(engine, 'STATEMENT_SECONDS', 0.1)
+    """The server cancels the statement, so nothing of it is executed later."""
+    monkeypatch.setattr(engine, 'STATEMENT_TIMEOUT', 0.1)
 
     async def scenario() -> None:
         await index.page(1)
         async with postgresql_db.locked():
             for request in (index.add(IMAGE), index.get(IMAGE.image_id)):
                 with pytest.raises(StorageUnavailable) as caught:
-                    await alone(request)
+                    await in_task(request)
                 assert type(caught.value) is StorageUnavailable
         assert (await index.page(1)).images == []
 
     within(index, scenario)
     (line,) = logged(caplog)
-    assert 'refuses' in line
+    assert 'failed' in line
 
 
 def test_cancelled_requests_leak_no_connection(
@@ -423,7 +496,6 @@ def test_cancelled_requests_leak_no_connection(
     randomness = random.Random(1)
 
     async def scenario() -> None:
-        pool = index._database._engine.pool
         await index.add(IMAGE)
         for _ in range(30):
             requests: list[Awaitable[Any]] = [
@@ -440,27 +512,237 @@ def test_cancelled_requests_leak_no_connection(
             for task in tasks:
                 task.cancel()
             await asyncio.wait(tasks)
-        await until(lambda: pool.checkedout() == 0)  # type: ignore[attr-defined]
         assert await index.get(IMAGE.image_id) == IMAGE
         await asyncio.gather(*(index.page(1) for _ in range(20)))
-        await until(lambda: postgresql_db.connections() <= engine.CONNECTIONS)
+        await until(lambda: postgresql_db.connections() <= engine.MAX_CONNECTIONS)
 
     within(index, scenario)
     assert logged(caplog) == []
     asyncio.run(until(lambda: postgresql_db.connections() == 0))
 
 
-def test_more_requests_than_connections_while_they_are_taken(
+def test_no_connection_is_free_in_time(
     index: DatabaseIndex, postgresql_db: PostgreSQL, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine, 'STATEMENT_SECONDS', 0.2)
+    monkeypatch.setattr(engine, 'STATEMENT_TIMEOUT', 0.4)
+    monkeypatch.setattr(engine, 'CHECKOUT_TIMEOUT', 0.5)
 
     async def scenario() -> None:
         async with postgresql_db.locked():
-            pages = [index.page(1) for _ in range(3 * engine.CONNECTIONS)]
+            pages = [index.page(1) for _ in range(3 * engine.MAX_CONNECTIONS)]
             results = await asyncio.gather(*pages, return_exceptions=True)
         assert {type(result) for result in results} == {StorageUnavailable}
         assert (await index.page(1)).images == []
+
+    within(index, scenario)
+
+
+def test_connection_limit_serves_every_call(
+    postgresql_db: PostgreSQL, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What three connections can serve is served, without an error."""
+
+    async def client(index: DatabaseIndex, number: int) -> None:
+        await index.add(make_image(number))
+        for _ in range(5):
+            assert await index.get(make_image(number).image_id)
+            assert (await index.page(1)).images
+
+    async def scenario(role: str) -> None:
+        index = DatabaseIndex(postgresql_db.as_role(role))
+        await index.start()
+        await asyncio.gather(*(client(index, number) for number in range(24)))
+        assert 0 < postgresql_db.connections() <= 3
+        await index.stop()
+
+    with postgresql_db.role('CONNECTION LIMIT 3') as role:
+        apart(asyncio.run, scenario(role))
+        assert rows(postgresql_db) == 24
+    assert logged(caplog) == []
+
+
+def test_connections_that_others_use_up(
+    postgresql_db: PostgreSQL,
+    short_timeouts: None,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(engine, 'CHECKOUT_TIMEOUT', 0.2)
+
+    async def scenario(role: str) -> None:
+        index = DatabaseIndex(postgresql_db.as_role(role))
+        other = await asyncpg.connect(postgresql_db.as_role(role))
+        await index.start()
+        await assert_unavailable(index.page(1))
+        await other.close()
+        await wait_until_usable(index)
+        await index.add(IMAGE)
+        await index.stop()
+
+    with postgresql_db.role('CONNECTION LIMIT 1') as role:
+        apart(asyncio.run, scenario(role))
+    lost, _ = logged(caplog)
+    assert 'too many connections' in lost
+
+
+def set_read_only(postgresql_db: PostgreSQL, role: str, value: str) -> None:
+    """Set whether new connections are read-only."""
+    statement = f'ALTER ROLE {role} SET default_transaction_read_only = {value}'
+    postgresql_db.execute(statement)
+
+
+def test_read_only_database_serves_reads(
+    postgresql_db: PostgreSQL,
+    short_timeouts: None,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def scenario(role: str) -> None:
+        index = DatabaseIndex(postgresql_db.as_role(role))
+        await index.start()
+        await index.add(IMAGE)
+        set_read_only(postgresql_db, role, 'on')
+        postgresql_db.end_connections()
+        await index.page(1)
+        for _ in range(3):
+            for change in (index.add(make_image(2)), index.remove(IMAGE.image_id)):
+                (result,) = await asyncio.gather(change, return_exceptions=True)
+                assert type(result) is StorageUnavailable
+                assert 'read-only' in str(result)
+            assert not await in_task(index.is_usable())
+            assert await index.get(IMAGE.image_id) == IMAGE
+            assert await index.get(make_image(2).image_id) is None
+            assert (await index.page(9)).images == [IMAGE]
+        await index.stop()
+        await index.start()
+        assert (await index.page(9)).images == [IMAGE]
+        set_read_only(postgresql_db, role, 'off')
+        await wait_until_usable(index)
+        await index.add(make_image(2))
+        await index.stop()
+
+    with postgresql_db.role() as role:
+        apart(asyncio.run, scenario(role))
+        assert rows(postgresql_db) == 2
+    (line,) = logged(caplog)
+    assert line.startswith('WARNING the database is read-only')
+
+
+def test_end_of_read_only_state_is_logged(
+    postgresql_db: PostgreSQL, short_timeouts: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scenario(role: str) -> None:
+        index = DatabaseIndex(postgresql_db.as_role(role))
+        await index.start()
+        set_read_only(postgresql_db, role, 'on')
+        postgresql_db.end_connections()
+        assert not await in_task(index.is_usable())
+        set_read_only(postgresql_db, role, 'off')
+        await wait_until_usable(index)
+        await index.stop()
+
+    with postgresql_db.role() as role:
+        apart(asyncio.run, scenario(role))
+    begin, end = logged(caplog)
+    assert begin.startswith('WARNING the database is read-only')
+    assert end == 'WARNING the database accepts changes again'
+
+
+def test_failover_needs_no_second_request(
+    postgresql_db: PostgreSQL, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Connections to a server that has become a standby are replaced at once."""
+
+    async def scenario(role: str) -> None:
+        index = DatabaseIndex(postgresql_db.as_role(role))
+        await index.start()
+        for number in (1, 2):
+            set_read_only(postgresql_db, role, 'on')
+            postgresql_db.end_connections()
+            await asyncio.gather(*(index.page(1) for _ in range(9)))
+            set_read_only(postgresql_db, role, 'off')
+            if number == 1:
+                await index.add(IMAGE)
+            with pytest.raises(ImageNotFound):
+                await in_task(index.remove(make_image(9).image_id))
+        await index.stop()
+
+    with postgresql_db.role() as role:
+        apart(asyncio.run, scenario(role))
+        assert rows(postgresql_db) == 1
+    assert logged(caplog) == []
+
+
+def test_read_only_database_without_tables(
+    postgresql_db: PostgreSQL, short_timeouts: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scenario(role: str) -> None:
+        index = DatabaseIndex(postgresql_db.as_role(role))
+        set_read_only(postgresql_db, role, 'on')
+        await index.start()
+        await assert_unavailable(index.page(1))
+        set_read_only(postgresql_db, role, 'off')
+        await wait_until_usable(index)
+        await index.stop()
+
+    with postgresql_db.role() as role:
+        apart(asyncio.run, scenario(role))
+    assert 'read-only transaction' in logged(caplog)[0]
+
+
+def test_no_error_ends_the_reconnection(
+    index: DatabaseIndex,
+    proxy: Proxy,
+    short_timeouts: None,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    failures = 3
+    prepare = schema.prepare
+
+    async def fail(connection: AsyncConnection) -> None:
+        nonlocal failures
+        failures -= 1
+        if failures < 0:
+            await prepare(connection)
+        else:
+            raise AttributeError("'NoneType' object has no attribute 'x'")
+
+    async def scenario() -> None:
+        monkeypatch.setattr(schema, 'prepare', fail)
+        proxy.cut()
+        await assert_unavailable(index.page(1))
+        proxy.restore()
+        await wait_until_usable(index)
+
+    within(index, scenario)
+    assert failures < 0
+    assert 'NoneType' in logged(caplog)[1]
+
+
+def test_connections_that_are_ended_at_any_time(
+    index: DatabaseIndex, postgresql_db: PostgreSQL, short_timeouts: None
+) -> None:
+    """Whatever the drivers make of it, the calls raise nothing but `DatabaseGone`."""
+
+    async def scenario() -> None:
+        async def client(number: int) -> list[object]:
+            results: list[object] = []
+            while not ended.is_set():
+                image = make_image(number + 100 * len(results))
+                requests = index.add(image), index.get(image.image_id), index.page(1)
+                results += await asyncio.gather(*requests, return_exceptions=True)
+                await asyncio.sleep(0.001)
+            return results
+
+        ended = asyncio.Event()
+        clients = [asyncio.create_task(client(number)) for number in range(9)]
+        for _ in range(20):
+            await asyncio.to_thread(postgresql_db.end_connections)
+        ended.set()
+        for results in await asyncio.gather(*clients):
+            errors = {type(each) for each in results if isinstance(each, Exception)}
+            assert errors <= {DatabaseGone, OutcomeUnknown}
+        await wait_until_usable(index)
 
     within(index, scenario)
 
@@ -474,7 +756,7 @@ def test_more_requests_than_connections_while_they_are_taken(
         (lambda url: url.replace('postgres:postgres@', 'nobody:s3cret@'), 'nobody'),
     ],
 )
-def test_wrong_url_of_postgresql_stops_the_start(
+def test_wrong_postgresql_url_stops_start(
     postgresql_db: PostgreSQL,
     caplog: pytest.LogCaptureFixture,
     change: Callable[[str], str],
@@ -495,7 +777,7 @@ def test_password_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
     index = DatabaseIndex('postgresql://ada:s3cret@127.0.0.1:1/images')
 
     async def scenario() -> None:
-        await is_gone(index.page(1))
+        await assert_unavailable(index.page(1))
 
     within(index, scenario)
     (line,) = logged(caplog)
@@ -511,9 +793,7 @@ def test_password_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
         ('.', 'Is a directory'),
     ],
 )
-def test_wrong_file_of_sqlite_stops_the_start(
-    tmp_path: Path, name: str, message: str
-) -> None:
+def test_wrong_sqlite_file_stops_start(tmp_path: Path, name: str, message: str) -> None:
     (tmp_path / 'text').write_text('This is text.' * 100)
     index = DatabaseIndex(f'sqlite://{tmp_path}/{name}')
 
@@ -524,22 +804,22 @@ def test_wrong_file_of_sqlite_stops_the_start(
     assert (tmp_path / 'text').read_text() == 'This is text.' * 100
 
 
-def test_name_of_a_file_may_be_quoted(tmp_path: Path) -> None:
+def test_sqlite_path_may_be_percent_encoded(tmp_path: Path) -> None:
     async def scenario() -> None: ...
 
     within(DatabaseIndex(f'sqlite://{tmp_path}/an%20index.db'), scenario)
     assert (tmp_path / 'an index.db').exists()
 
 
-def run(sqlite_db: SQLite, *works: Callable[[AsyncConnection], Awaitable[Any]]) -> Any:
-    """Let a database do one thing after the other; return the last result."""
+def run(sqlite_db: SQLite, *works: Work[Any]) -> Any:
+    """Run works on a database one after the other; return the last result."""
 
     async def main() -> Any:
         database = Connector(sqlite_db.url)
         await database.start()
         try:
             for work in works:
-                result = await database.run(work)
+                result = await database.write(work)
         finally:
             await database.stop()
         return result
@@ -547,10 +827,10 @@ def run(sqlite_db: SQLite, *works: Callable[[AsyncConnection], Awaitable[Any]]) 
     return apart(asyncio.run, main())
 
 
-def scalar(statement: str) -> Callable[[AsyncConnection], Awaitable[Any]]:
-    """Return what runs a statement that has one value."""
+def scalar(statement: str) -> Work[Any]:
+    """Return work that runs a statement with one value."""
 
-    async def work(connection: AsyncConnection) -> Any:
+    async def work(connection: AsyncConnection, attempt: int) -> Any:
         return await connection.scalar(text(statement))
 
     return work
@@ -562,7 +842,7 @@ def test_sqlite_is_durable(sqlite_db: SQLite) -> None:
 
 
 def test_full_database(sqlite_db: SQLite) -> None:
-    async def fill(connection: AsyncConnection) -> None:
+    async def fill(connection: AsyncConnection, attempt: int) -> None:
         await connection.execute(text('CREATE TABLE t AS SELECT zeroblob(100000)'))
 
     with pytest.raises(StorageFull):
@@ -570,18 +850,20 @@ def test_full_database(sqlite_db: SQLite) -> None:
     assert sqlite_db.execute("SELECT * FROM sqlite_master WHERE name = 't'") == []
 
 
-def test_sqlite_that_is_locked(
-    sqlite_db: SQLite, impatient: None, monkeypatch: pytest.MonkeyPatch
+def test_locked_sqlite_database_is_unavailable(
+    sqlite_db: SQLite, short_timeouts: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine, 'STATEMENT_SECONDS', 0.01)
+    monkeypatch.setattr(engine, 'STATEMENT_TIMEOUT', 0.01)
     index = DatabaseIndex(sqlite_db.url)
 
     async def scenario() -> None:
         with closing(sqlite3.connect(sqlite_db.path)) as other:
             other.execute('BEGIN IMMEDIATE')
             (result,) = await asyncio.gather(index.add(IMAGE), return_exceptions=True)
-            assert type(result) is DatabaseGone  # so it is known not to be there
-        await usable(index)
+            assert (
+                type(result) is DatabaseGone
+            )  # so the image is known not to be listed
+        await wait_until_usable(index)
         await index.add(IMAGE)
         assert (await index.page(1)).images == [IMAGE]
 

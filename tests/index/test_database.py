@@ -19,7 +19,7 @@ T = TypeVar('T')
 
 
 def make_image(number: int = 1) -> Image:
-    """Make an image: older ones have smaller numbers."""
+    """Make an image; older images have smaller numbers."""
     modified_ns = 1_700_000_000_000_000_000 + number
     return Image(str(uuid.UUID(int=number)), (512, 256), 2**33 + number, modified_ns)
 
@@ -39,7 +39,7 @@ def within(db: Database, scenario: Callable[[DatabaseIndex], Awaitable[T]]) -> T
     return result
 
 
-def test_image_is_kept_exactly(db: Database) -> None:
+def test_image_is_stored_exactly(db: Database) -> None:
     image = make_image()
 
     async def scenario(index: DatabaseIndex) -> None:
@@ -56,7 +56,7 @@ def test_image_is_kept_exactly(db: Database) -> None:
 
 
 def test_index_may_be_started_again(db: Database) -> None:
-    """On any event loop, as falcon's TestClient does it for each request."""
+    """On any event loop, as Falcon's TestClient does for each request."""
     index = DatabaseIndex(db.url)
     image = make_image()
 
@@ -71,7 +71,7 @@ def test_index_may_be_started_again(db: Database) -> None:
     assert [asyncio.run(main()) for _ in range(3)] == [image] * 3
 
 
-def test_state_of_a_page_tells_no_more_than_it_shows(db: Database) -> None:
+def test_state_depends_only_on_the_page(db: Database) -> None:
     async def scenario(index: DatabaseIndex) -> None:
         for number in (1, 2, 3):
             await index.add(make_image(number))
@@ -82,7 +82,22 @@ def test_state_of_a_page_tells_no_more_than_it_shows(db: Database) -> None:
     within(db, scenario)
 
 
-def test_uuid_that_is_there_already(db: Database) -> None:
+def test_state_depends_on_the_order(db: Database) -> None:
+    async def scenario(index: DatabaseIndex) -> None:
+        await index.add(make_image(1))
+        alone = [await index.page(9, newest=newest) for newest in (False, True)]
+        assert alone[0] == alone[1]
+        await index.add(make_image(2))
+        states = {
+            (await index.page(9, newest=newest)).state for newest in (False, True)
+        }
+        assert len(states) == 2
+        assert await index.version() is None
+
+    within(db, scenario)
+
+
+def test_existing_id_is_rejected(db: Database) -> None:
     image = make_image()
     other = dataclasses.replace(image, size=(1, 1))
 
@@ -97,20 +112,20 @@ def test_uuid_that_is_there_already(db: Database) -> None:
     within(db, scenario)
 
 
-def test_lookups_at_once_are_one_query(
+def test_concurrent_lookups_share_a_query(
     db: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     image = make_image()
 
     async def scenario(index: DatabaseIndex) -> None:
         await index.add(image)
-        run, calls = index._database.run, []
+        read, calls = index._database.read, []
 
         async def counted(work: object) -> object:
             calls.append(work)
-            return await run(work)  # type: ignore[arg-type]
+            return await read(work)  # type: ignore[arg-type]
 
-        monkeypatch.setattr(index._database, 'run', counted)
+        monkeypatch.setattr(index._database, 'read', counted)
         lookups = [index.is_current(image) for _ in range(50)]
         assert await asyncio.gather(*lookups) == [True] * 50
         assert len(calls) == 1
@@ -118,8 +133,8 @@ def test_lookups_at_once_are_one_query(
     within(db, scenario)
 
 
-def test_table_that_is_gone(db: Database, caplog: pytest.LogCaptureFixture) -> None:
-    """The database says no: then nothing is answered from memory."""
+def test_missing_table(db: Database, caplog: pytest.LogCaptureFixture) -> None:
+    """A database that rejects statements is not replaced by memory."""
     image = make_image()
 
     async def scenario(index: DatabaseIndex) -> None:
@@ -138,5 +153,5 @@ def test_table_that_is_gone(db: Database, caplog: pytest.LogCaptureFixture) -> N
 
     within(db, scenario)
     (record,) = caplog.records
-    assert 'refuses' in record.getMessage()
+    assert 'failed' in record.getMessage()
     assert 'images' in record.getMessage()
