@@ -97,6 +97,17 @@ def test_state_depends_on_the_order(db: Database) -> None:
     within(db, scenario)
 
 
+def test_is_usable_changes_nothing(db: Database) -> None:
+    image = make_image(0)  # the nil UUID
+
+    async def scenario(index: DatabaseIndex) -> None:
+        await index.add(image)
+        assert await index.is_usable()
+        assert (await index.page(9)).images == [image]
+
+    within(db, scenario)
+
+
 def test_existing_id_is_rejected(db: Database) -> None:
     image = make_image()
     other = dataclasses.replace(image, size=(1, 1))
