@@ -10,7 +10,7 @@ from .config import Config
 from .events.hub import Hub
 from .events.relay import Relay
 from .events.resource import Events
-from .images import Images, Thumbnails
+from .images import LIST_KEYS, LIST_URI, Images, Thumbnails
 from .metrics import Metrics
 from .redis_clients.factory import create_driver
 from .resources.gallery import add_gallery
@@ -24,8 +24,7 @@ from .web.conditional import Conditional
 from .web.cors import cors
 from .web.lifespan import Draining, Lifespan
 from .web.problems import add_error_handlers
-from .web.shortcut import Shortcut
-from .web.urls import CanonicalUUID, PixelSize
+from .web.urls import CanonicalUrls, CanonicalUUID, PixelSize
 
 
 def create_app(config: Config | None = None) -> Application:
@@ -36,7 +35,7 @@ def create_app(config: Config | None = None) -> Application:
     store = Store(config, metrics)
     relay = Relay(create_driver(config), config.redis_timeout)
     hub = Hub(relay, draining, metrics)
-    cache = RedisCache(config)
+    cache = RedisCache(config, negotiated={LIST_URI: LIST_KEYS})
     images = Images(config, store, publish=hub.publish)
     thumbnails = Thumbnails(config, store)
     probes = Probes(
@@ -51,9 +50,9 @@ def create_app(config: Config | None = None) -> Application:
 
     app = Application(
         config,
+        cache=cache,
         draining=draining,
         count=metrics_resource.count,
-        shortcut=Shortcut(find=cache.find, is_current=store.is_current),
         # NOTE(order): Falcon calls `process_startup` and `process_resource` in this
         #   order, `process_response` in reverse.
         #   Lifespan comes before the cache, whose start never fails: a failing start
@@ -65,6 +64,7 @@ def create_app(config: Config | None = None) -> Application:
         middleware=[
             *cors(config),
             Lifespan(store, draining, hub),
+            CanonicalUrls(),
             Conditional(),
             cache,
         ],

@@ -1,64 +1,108 @@
-"""The response cache: Falcon middleware with two tiers, in process and in Redis.
+"""The response cache: Falcon middleware with two tiers, in memory and in Redis.
 
-There is one key for a URL, and its value carries the ETag of what it holds; it counts
-only if the resource, asked in this very request, would answer with that ETag. So a
-list that was read before a POST or DELETE, and stored after it, is a Miss, and so is
-a thumbnail of another quality or an image that is gone: nothing has to be invalidated
-in time, and what is deleted after a change only saves memory.
+A URL has one key, or one for each media type. The value under a key carries the ETag
+of what it holds, and counts only if the resource would answer with that ETag at this
+moment. So a list that was read before a POST or DELETE and stored after it is a miss,
+as is a thumbnail of another quality or of a deleted image. Nothing has to be
+invalidated in time: what is deleted after a change only frees memory.
+
+The memory tier also answers plain hits and their 304s before Falcon sees the request.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
-import cachetools
 import falcon
 import falcon.asgi
 import msgpack
 
 from .config import DEFAULT_CACHE_TTL, Config
-from .errors import AsgilookError
+from .errors import StorageUnavailable
 from .redis_clients.client import Redis
 from .redis_clients.factory import create_driver
-from .web.conditional import Representation
+from .web.asgi_types import ResponseHead
+from .web.cached import (
+    CACHE_HEADER,
+    CachedResponse,
+    DecisiveHeaders,
+    MemoryTier,
+    Tier,
+    hit_headers,
+    make_response,
+)
+from .web.conditional import preferred_type
+from .web.record import Record, Representation, record_of
 
 _VERSION = 1
 
-# What the schema adds around a body: version, ETag, content type, lengths.
+# Bytes that the format of a Redis value adds to a body: version, ETag, media type.
 _OVERHEAD = 1024
-
-Found = tuple[bytes | None, str | None]
-_NOTHING = (None, None)
 
 
 class RedisCache:
-    """Falcon middleware that answers GET and HEAD from a cache, and fills it."""
+    """Falcon middleware that answers GET and HEAD from a cache, and fills it.
+
+    Args:
+        config: the settings.
+        negotiated: for each URL with several representations, the cache key of each
+            media type.
+    """
 
     PREFIX = 'asgilook:'
     INVALIDATE_ON = frozenset({'DELETE', 'POST', 'PUT'})
-    CACHE_HEADER = 'X-ASGILook-Cache'
+    CACHE_HEADER = CACHE_HEADER
+    # Default of the setting `cache_ttl`, in seconds.
     TTL = DEFAULT_CACHE_TTL
 
-    def __init__(self, config: Config) -> None:
+    def __init__(
+        self,
+        config: Config,
+        *,
+        negotiated: Mapping[str, Mapping[str, str]] | None = None,
+    ) -> None:
         self._ttl = config.cache_ttl
         self._body_size = config.cache_body_size
         self._redis = Redis(create_driver(config), config.redis_timeout)
-        self._memory: cachetools.LRUCache[str, tuple[str, bytes]]
-        self._memory = cachetools.LRUCache(
-            config.cache_memory, getsizeof=lambda value: len(value[1])
-        )
+        self._memory = MemoryTier(config.cache_memory)
+        self._decisive = DecisiveHeaders(config)
+        self._negotiated = negotiated or {}
 
     async def redis_state(self) -> Literal['up', 'down', 'none']:
-        """Tell whether Redis works, or that there is none."""
+        """Return whether Redis works, or that none is configured."""
         return await self._redis.state()
 
     async def process_startup(self, scope: Any, event: Any) -> None:
-        """Connect to Redis, where there is one."""
+        """Connect to Redis; a failure is logged, and never raised."""
         await self._redis.start()
 
     async def process_shutdown(self, scope: Any, event: Any) -> None:
         """Close the connections to Redis."""
         await self._redis.stop()
+
+    async def answer(self, record: Record) -> tuple[int, ResponseHead, bytes] | None:
+        """Answer a plain GET of a known URL, or its revalidation, without Falcon.
+
+        Returns status, headers and body; None leaves the request to Falcon.
+        """
+        entry = self._memory.get(self._key(record)) if record.method == 'GET' else None
+        if entry is None or entry.target != record.target:
+            return None
+        headers, decisive = record.headers, self._decisive
+        unmodified = headers.get(b'if-none-match') == entry.etag
+        names = decisive.for_unmodified if unmodified else decisive.for_body
+        if not names.isdisjoint(headers) or not await self._is_current(entry):
+            return None
+        if unmodified:
+            record.route = entry.route
+            return 304, entry.unmodified_head, b''
+        found = await self._find(entry.representation)
+        if found is None or len(found[0]) != entry.length:
+            return None
+        body, tier = found
+        record.route, record.cache = entry.route, tier
+        return 200, entry.heads[tier], body
 
     async def process_resource(
         self,
@@ -67,26 +111,18 @@ class RedisCache:
         resource: Any,
         params: dict[str, Any],
     ) -> None:
-        """Answer with the body of the representation that the resource has named."""
-        resp.context.hit = None
-        representation = resp.context.representation
-        if representation is not None and representation.key is not None:
-            found = req.scope.get('found') or await self.find(representation)
-            resp.data, resp.context.hit = found
-            resp.complete = resp.data is not None
-
-    async def find(self, representation: Representation) -> Found:
-        """Return the body and the tier, memory or redis, that had it."""
-        key = self.PREFIX + str(representation.key)
-        etag, body = self._memory.get(key, _NOTHING)
-        if etag == representation.etag:
-            return body, 'memory'
-        value = await self._redis.get(key, self._body_size + _OVERHEAD)
-        body = unpack(value, representation) if value else None
-        if body is None:
-            return _NOTHING
-        self._remember(key, representation, body)
-        return body, 'redis'
+        """Answer with the body of the representation that the resource identified."""
+        record = record_of(req)
+        representation = record.representation
+        if representation is None or representation.key is None:
+            return
+        found = await self._find(representation)
+        if found is None:
+            return
+        body, record.cache = found
+        resp.data, resp.complete = body, True
+        if record.cache == 'redis' and self._key(record) == representation.key:
+            self._memory.put(make_response(record, representation, body))
 
     async def process_response(
         self,
@@ -95,72 +131,96 @@ class RedisCache:
         resource: Any,
         req_succeeded: bool,
     ) -> None:
-        """Keep what was rendered; forget what a POST or DELETE has made useless."""
+        """Keep what was rendered; drop what a POST or DELETE has made useless."""
         if not req_succeeded:
             return
         if req.method in self.INVALIDATE_ON:
-            keys = [self.PREFIX + key for key in resp.context.get('stale') or ()]
-            await self._forget(keys)
+            await self._drop(*(resp.context.get('stale_keys') or ()))
             return
-        representation = resp.context.representation
+        record = record_of(req)
+        representation = record.representation
         if representation is None or resp.status == falcon.HTTP_304:
             return
-        hit = resp.context.hit
-        resp.set_header(self.CACHE_HEADER, 'Hit' if hit else 'Miss')
-        if representation.key is not None:
-            req.scope['cache'] = hit or 'miss'
-        if hit:
-            req.scope['hit'] = representation
-            resp.set_header('Cache-Status', f'ASGILook; hit; detail={hit}')
+        if record.cache is not None:
+            resp.set_headers(hit_headers(record.cache))
             return
-        stored = await self._keep(req, resp, representation)
+        resp.set_header(self.CACHE_HEADER, 'Miss')
+        stored = False
+        if representation.key is not None:
+            record.cache = 'miss'
+            if req.method == 'GET' and self._key(record) == representation.key:
+                stored = await self._keep(resp, record, representation)
         status = 'fwd=uri-miss' + ('; stored' if stored else '')
         resp.set_header('Cache-Status', f'ASGILook; {status}')
 
+    def _key(self, record: Record) -> str | None:
+        """Return the cache key of what a GET of this URL would answer."""
+        keys = self._negotiated.get(record.target or '')
+        if keys is None:
+            return record.target
+        accept = record.headers.get(b'accept', b'').decode('latin-1')
+        return keys[preferred_type(tuple(keys), accept)]
+
+    async def _is_current(self, entry: CachedResponse) -> bool:
+        try:
+            current = await entry.representation.is_current()
+        except StorageUnavailable:
+            return False  # Falcon answers, and reports it if it is still so
+        if not current:
+            self._memory.drop(str(entry.representation.key))
+        return current
+
+    async def _find(self, representation: Representation) -> tuple[bytes, Tier] | None:
+        """Return the body and the tier that had it."""
+        entry = self._memory.get(representation.key)
+        if (
+            entry is not None
+            and entry.body is not None
+            and entry.representation.etag == representation.etag
+        ):
+            return entry.body, 'memory'
+        key = self.PREFIX + str(representation.key)
+        value = await self._redis.get(key, self._body_size + _OVERHEAD)
+        body = unpack(value, representation) if value else None
+        return None if body is None else (body, 'redis')
+
     async def _keep(
         self,
-        req: falcon.asgi.Request,
         resp: falcon.asgi.Response,
+        record: Record,
         representation: Representation,
     ) -> bool:
-        """Store a whole, rendered body that a GET of its canonical URL has made."""
-        if representation.key is None or req.method != 'GET' or req.query_string:
-            return False
+        """Store a whole, rendered body in both tiers; return whether it was stored."""
         body = await resp.render_body() if resp.status == falcon.HTTP_200 else None
         if body is None or len(body) > self._body_size:
             return False
-        key = self.PREFIX + representation.key
-        self._remember(key, representation, body)
-        await self._redis.set(key, pack(representation, body), self._ttl)
-        try:
-            # A DELETE may have come between: no copy must outlive the image.
-            await resp.context.identify()
-        except AsgilookError:
-            await self._forget([key])
+        key = str(representation.key)
+        entry = make_response(record, representation, body)
+        if len(body) <= self._memory.max_bytes:
+            self._memory.put(entry)
+        await self._redis.set(self.PREFIX + key, pack(representation, body), self._ttl)
+        if representation.image is not None and not await self._is_current(entry):
+            # A DELETE came between: no copy may outlive the image.
+            await self._drop(key)
         return True
 
-    def _remember(self, key: str, representation: Representation, body: bytes) -> None:
-        """Keep an immutable body in this process."""
-        if representation.image is not None and len(body) <= self._memory.maxsize:
-            self._memory[key] = representation.etag, body
-
-    async def _forget(self, keys: list[str]) -> None:
+    async def _drop(self, *keys: str) -> None:
         for key in keys:
-            self._memory.pop(key, None)
-        await self._redis.delete(*keys)
+            self._memory.drop(key)
+        await self._redis.delete(*(self.PREFIX + key for key in keys))
 
 
 def pack(representation: Representation, body: bytes) -> bytes:
-    """Make the MessagePack value of a body: version, ETag, content type, body."""
+    """Return the MessagePack value of a body: version, ETag, media type, body."""
     value = [_VERSION, representation.etag, representation.content_type, body]
     return bytes(msgpack.packb(value, use_bin_type=True))
 
 
 def unpack(value: bytes, representation: Representation) -> bytes | None:
-    """Return the body, if the value is whole and holds this very representation."""
+    """Return the body if the value is complete and of this representation."""
     try:
         *head, body = msgpack.unpackb(value, raw=False)
-    except Exception:  # garbage may fail in any way, and is a Miss
+    except Exception:  # a foreign value may fail in any way, and is a miss
         return None
     expected = [_VERSION, representation.etag, representation.content_type]
     return body if head == expected and isinstance(body, bytes) else None

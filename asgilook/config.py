@@ -1,10 +1,11 @@
-"""The settings: one table that drives parsing, defaults, README and command line."""
+"""The settings: one table for parsing, defaults, README and `asgilook config`."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
 import os
+import re
 import uuid
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Any
@@ -47,7 +48,7 @@ async def create_redis_pool(address: str | None) -> Any:
 def _setting(
     default: str, parse: Callable[[str], Any], meaning: str, *, secret: bool = False
 ) -> Any:
-    """Make a row of the table; the default is written as in the environment."""
+    """Return a row of the table; the default is written as in the environment."""
     return dataclasses.field(
         metadata={
             'default': default,
@@ -60,105 +61,154 @@ def _setting(
 
 @dataclasses.dataclass(init=False, eq=False, repr=False)
 class Config:
-    """Plain data: what the environment says, free to change until `create_app`.
+    """Settings, read from the environment; attributes may be set until `create_app`.
 
     `storage_path` is read from `ASGI_LOOK_STORAGE_PATH`, and so on; an empty value
-    counts as none. Raises `ConfigError` for a bad value or an unknown name.
+    counts as unset. Raises `ConfigError` for an invalid value or an unknown name.
     """
 
     storage_path: str = _setting(
-        DEFAULT_STORAGE_PATH, validators.text, 'folder of the images'
+        DEFAULT_STORAGE_PATH, validators.text, 'folder of the image files'
     )
     storage_url: str | None = _setting(
         'none',
         backend_urls.storage_url,
-        'where images are, if not there: `s3://bucket/prefix?endpoint=...`, or '
-        '`file:///path`',
+        'storage other than that folder: `s3://bucket/prefix?endpoint=...` (needs a '
+        'database) or `file:///path`',
     )
     database_url: str | None = _setting(
         'none',
         backend_urls.database_url,
-        'index of the images: `postgresql://user:password@host/database`, or '
-        '`sqlite:///absolute/path`; s3:// needs one',
+        'database with the list of images: `postgresql://user:password@host/database` '
+        'or `sqlite:///absolute/path`',
     )
     redis_host: str | None = _setting(
         'redis://localhost',
         backend_urls.redis_url,
-        'Redis URL, also of Sentinels or of a Cluster; `none` for no Redis',
+        'Redis URL (single server, Sentinel or Cluster); `none` for no Redis',
     )
     min_thumb_size: int = _setting(
         '64',
         validators.integer(1),
-        'pixels of the shorter side of the smallest thumbnail',
+        'shorter side of the smallest thumbnail, in pixels',
     )
-    max_upload_size: int = _setting('32 MiB', validators.size, 'bytes of an upload')
-    max_pixels: int = _setting('50000000', validators.integer(1), 'pixels of an upload')
+    max_upload_size: int = _setting(
+        '32 MiB', validators.size, 'maximum size of an upload, in bytes'
+    )
+    max_pixels: int = _setting(
+        '50000000', validators.integer(1), 'maximum number of pixels of an upload'
+    )
     jpeg_quality: int = _setting(
         '85',
         validators.integer(1, 100),
-        'of images that were no JPEG, and of thumbnails',
+        'JPEG quality of thumbnails, and of uploads in other formats than JPEG',
     )
     cache_ttl: int = _setting(
-        str(DEFAULT_CACHE_TTL), validators.integer(1), 'seconds in Redis'
+        str(DEFAULT_CACHE_TTL),
+        validators.integer(1),
+        'lifetime of a cached response in Redis, in seconds',
     )
     cache_body_size: int = _setting(
-        '1 MiB', validators.size, 'larger bodies are not put into a cache'
+        '1 MiB', validators.size, 'largest response body to be cached, in bytes'
     )
     cache_memory: int = _setting(
-        '64 MiB', validators.size, 'in-process cache of immutable responses; 0 for none'
+        '64 MiB',
+        validators.size,
+        'size of the in-process response cache, in bytes; 0 disables it',
     )
     redis_timeout: float = _setting(
-        '0.25', validators.seconds, 'seconds that a request waits for Redis'
+        '0.25',
+        validators.seconds,
+        'time limit of a Redis command, in seconds; after it the request continues '
+        'without Redis',
     )
     threads: int = _setting(
-        'number of CPUs', validators.threads, 'Pillow threads of a process (1 to 256)'
+        'number of CPUs',
+        validators.threads,
+        'worker threads for image processing, per process (1 to 256)',
     )
     queue_size: int = _setting(
         '64',
         validators.integer(0),
-        'renders and uploads waiting for a thread, past which 503',
+        'uploads and renders that may wait for a worker thread; further ones get 503',
     )
     render_timeout: float = _setting(
-        '30', validators.seconds, 'seconds that Pillow may work'
+        '30',
+        validators.seconds,
+        'time limit for one decode or render, in seconds',
     )
     body_timeout: float = _setting(
-        '30', validators.seconds, 'seconds without a byte of a body'
+        '30',
+        validators.seconds,
+        'maximum wait for the next chunk of a request body, in seconds',
     )
-    page_size: int = _setting('1000', validators.integer(1), 'images a page')
+    page_size: int = _setting(
+        '1000', validators.integer(1), 'maximum number of images in a page of the list'
+    )
     api_token: str | None = _setting(
         'none',
         validators.optional_text,
-        'when set, POST and DELETE need `Authorization: Bearer`',
+        'bearer token that POST and DELETE require; several, separated by commas, '
+        'allow rotation',
         secret=True,
     )
     cors_origins: str | list[str] | None = _setting(
         'none',
         validators.origins,
-        'origins whose pages may read the answers (CORS); `*`: all',
+        'origins, separated by commas, whose pages may read responses (CORS); '
+        '`*` for all',
     )
     access_log: str = _setting(
         'text',
         validators.one_of('text', 'json', 'none'),
-        'a line a request: text, json or none',
+        'format of the access log: `text`, `json` or `none`; with `json` all log '
+        'lines are JSON',
     )
 
     def __init__(self, environ: Mapping[str, str] | None = None) -> None:
         environ = os.environ if environ is None else environ
-        names = {ENV_PREFIX + field.name.upper() for field in settings()}
         for name in environ:
-            if name.startswith(ENV_PREFIX) and name not in names:
-                raise ConfigError(f'{name}={environ[name]!r}: no such setting')
+            if name.startswith(ENV_PREFIX) and name not in _variables():
+                shown = _shown_unknown(name, environ[name])
+                raise ConfigError('unknown setting', name, shown)
         for field in settings():
             setattr(self, field.name, _read(field, environ))
         self.create_redis_pool: Callable[[Any], Awaitable[Any]] = create_redis_pool
-        # Makes a client of redis.asyncio from a URL, and is then used instead.
+        # If set, a factory of redis.asyncio clients, used instead of aioredis.
         self.redis_from_url: Callable[[str], Any] | None = None
         self.uuid_generator: Callable[[], uuid.UUID] = uuid.uuid4
 
 
 def settings() -> tuple[dataclasses.Field[Any], ...]:
-    """Return the rows of the table; `metadata` has default, parse, meaning, secret."""
+    """Return the table; each field has default, parse, meaning, secret as metadata."""
     return dataclasses.fields(Config)
+
+
+def misspelled_variables(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return variables that are probably meant to be settings, and the right names.
+
+    They differ in case and punctuation only, such as `ASGILOOK_API_TOKEN`.
+    """
+    known = {_letters(name): name for name in _variables()}
+    return {
+        name: known[_letters(name)]
+        for name in environ
+        if _letters(name) in known and name not in _variables()
+    }
+
+
+def _variables() -> list[str]:
+    return [ENV_PREFIX + field.name.upper() for field in settings()]
+
+
+def _letters(name: str) -> str:
+    return re.sub('[^A-Z0-9]', '', name.upper())
+
+
+def _shown_unknown(name: str, value: str) -> str:
+    """Hide the value of an unknown setting that may be a misspelled secret."""
+    is_secret = re.search('TOKEN|SECRET|PASSWORD|KEY', name.upper())
+    return '***' if is_secret else redact(value)
 
 
 def _read(field: dataclasses.Field[Any], environ: Mapping[str, str]) -> Any:
@@ -171,7 +221,7 @@ def _read(field: dataclasses.Field[Any], environ: Mapping[str, str]) -> Any:
 
 
 def refusal(config: Config, name: str, problem: str) -> ConfigError:
-    """Make the error that says what is wrong with a setting, its secrets hidden."""
+    """Return an error about a setting's value, with secrets hidden."""
     (field,) = (field for field in settings() if field.name == name)
     value = _shown(field, _written(getattr(config, name)))
     return ConfigError(problem, ENV_PREFIX + name.upper(), value)
@@ -188,7 +238,7 @@ def needs_extra(config: Config, setting: str, extra: str) -> Iterator[None]:
 
 
 def describe(config: Config) -> str:
-    """List the settings in force as environment variables, with secrets hidden."""
+    """Return the effective settings as environment variables, with secrets hidden."""
     lines = []
     for field in settings():
         value = _written(getattr(config, field.name))
@@ -197,7 +247,7 @@ def describe(config: Config) -> str:
 
 
 def _written(value: Any) -> str:
-    """Write a value as it would stand in the environment."""
+    """Format a value as in the environment."""
     if isinstance(value, list):
         return ','.join(value)
     return 'none' if value is None else str(value)

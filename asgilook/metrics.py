@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from http import HTTPMethod
+from typing import NamedTuple
 
 import prometheus_client
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -25,6 +26,16 @@ _METHODS = frozenset(method.value for method in HTTPMethod)
 _CONVERTER = re.compile(r':[^}]*')
 
 _Add = Callable[[float], None]
+_Key = tuple[str, str, int, str | None]
+
+
+class _Counts(NamedTuple):
+    """What counts the requests of one kind."""
+
+    add_request: _Add
+    observe: _Add
+    add_bytes: _Add
+    add_result: _Add | None
 
 
 class Metrics:
@@ -42,7 +53,7 @@ class Metrics:
         self.registry = CollectorRegistry()
         self.job_duration = Histogram(
             'asgilook_job_duration_seconds',
-            'Time in a worker thread, by kind of job (upload or thumbnail).',
+            'Time in a worker thread, by kind of job (upload, thumbnail or preview).',
             ['kind'],
             buckets=_JOB_BUCKETS,
             registry=self.registry,
@@ -51,6 +62,14 @@ class Metrics:
             'asgilook_uploads',
             'Uploads that could be decoded, by their format.',
             ['format'],
+            registry=self.registry,
+        )
+        self.previews = Histogram(
+            'asgilook_preview_duration_seconds',
+            'Time to store a preview (upload), to make and store it (request, idle), '
+            'or to read it (used).',
+            ['event'],
+            buckets=_JOB_BUCKETS,
             registry=self.registry,
         )
         self.queue_length = Gauge(
@@ -104,19 +123,18 @@ class RequestMetrics:
             ['route', 'result'],
             registry=registry,
         )
-        # PERF: these keep the methods of the children, as finding a child by its labels
-        # takes longer than counting.
-        self._counts: dict[tuple[str, str, int], tuple[_Add, _Add, _Add]] = {}
-        self._cache_counts: dict[tuple[str, str], _Add] = {}
+        # PERF: the methods of the children, as finding a child by its labels takes
+        # longer than counting.
+        self._counts: dict[_Key, _Counts] = {}
 
     def count(
         self,
         route: str,
         method: str,
         status: int,
+        cache_result: str | None,
         sent: int,
         seconds: float,
-        cache_result: str | None = None,
     ) -> None:
         """Count a request that has been answered.
 
@@ -124,38 +142,38 @@ class RequestMetrics:
             route: template of the URL as in Falcon, or `OTHER`.
             method: HTTP method.
             status: status of the response.
+            cache_result: memory, redis or miss; None if no cache was asked.
             sent: bytes of the body that were sent.
             seconds: time that the response took.
-            cache_result: memory, redis or miss; None if no cache was asked.
         """
-        method = method if method in _METHODS else OTHER
         try:
-            add_request, add_bytes, observe = self._counts[route, method, status]
+            counts = self._counts[route, method, status, cache_result]
         except KeyError:
-            add_request, add_bytes, observe = self._add(route, method, status)
-        add_request(1)
-        add_bytes(sent)
-        observe(seconds)
-        if cache_result is not None:
-            try:
-                add_result = self._cache_counts[route, cache_result]
-            except KeyError:
-                add_result = self._add_cache_result(route, cache_result)
-            add_result(1)
+            method = method if method in _METHODS else OTHER
+            counts = self._find(route, method, status, cache_result)
+        counts.add_request(1)
+        counts.observe(seconds)
+        if sent:
+            counts.add_bytes(sent)
+        if counts.add_result is not None:
+            counts.add_result(1)
 
-    def _add(self, route: str, method: str, status: int) -> tuple[_Add, _Add, _Add]:
-        values = _openapi_path(route), method, str(status)
-        counts = self._counts[route, method, status] = (
-            self._requests.labels(*values).inc,
-            self._bytes.labels(*values).inc,
-            self._durations.labels(*values[:2]).observe,
-        )
-        return counts
-
-    def _add_cache_result(self, route: str, result: str) -> _Add:
-        child = self._cache_results.labels(_openapi_path(route), result)
-        self._cache_counts[route, result] = child.inc
-        return child.inc
+    def _find(
+        self, route: str, method: str, status: int, cache_result: str | None
+    ) -> _Counts:
+        key = route, method, status, cache_result
+        if key not in self._counts:
+            path = _openapi_path(route)
+            values = path, method, str(status)
+            self._counts[key] = _Counts(
+                self._requests.labels(*values).inc,
+                self._durations.labels(path, method).observe,
+                self._bytes.labels(*values).inc,
+                self._cache_results.labels(path, cache_result).inc
+                if cache_result
+                else None,
+            )
+        return self._counts[key]
 
 
 def _openapi_path(template: str) -> str:

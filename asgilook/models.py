@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import re
+import uuid
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -71,9 +72,17 @@ class Entry(NamedTuple):
     """A file as a storage lists it.
 
     `length` is in bytes; `stored_ns`, since 1970, may be later than the image's own
-    time.
+    time; `error` is the reason why the file can't be read.
     """
 
     image_id: str
     length: int
     stored_ns: int
+    error: str = ''
+
+
+def uuid_from_digest(digest: bytes) -> str:
+    """Return a UUID of version 8 (RFC 9562) with the first bits of a digest."""
+    number = int.from_bytes(digest[:16])
+    number = number & ~(0xF << 76) | 8 << 76
+    return str(uuid.UUID(int=number & ~(3 << 62) | 2 << 62))

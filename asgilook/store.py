@@ -14,7 +14,7 @@ from typing import Any, BinaryIO, Literal, TypeVar
 
 import aiofiles.tempfile
 
-from .concurrency import Pool, SingleFlight, outlive
+from .concurrency import Pool, outlive
 from .config import Config
 from .errors import (
     AsgilookError,
@@ -23,15 +23,16 @@ from .errors import (
     ImageNotFound,
     OutcomeUnknown,
     StorageUnavailable,
-    StoredImageDamaged,
 )
 from .imaging import transform
+from .imaging.transform import Format
 from .index.factory import make_index
 from .metrics import Metrics
 from .models import CheckDeadline, Image, Page, Size
-from .storage import atomic
+from .renderer import Renderer
 from .storage.base import NewObject
 from .storage.factory import local_folder, make_storage, make_threads
+from .storage.stream import FileStream
 
 __all__ = ['Image', 'Store']
 
@@ -53,16 +54,23 @@ class Store:
         self._metrics = metrics or Metrics()
         self._folder = local_folder(config)
         self._storage = make_storage(config)
-        self._index = make_index(config)
+        self._index = make_index(config, self._storage.local)
         self._threads: ThreadPoolExecutor | None = None
         self._pool = Pool(
             config.threads, config.queue_size, config.render_timeout, self._metrics
         )
-        self._renders: SingleFlight[tuple[Image, Size], bytes] = SingleFlight()
+        self._renderer = Renderer(
+            config=config,
+            storage=self._storage,
+            pool=self._pool,
+            call=self._call,
+            is_current=self._index.is_current,
+            metrics=self._metrics,
+        )
         self._saves: set[asyncio.Task[Image]] = set()
 
     async def start(self) -> None:
-        """Open storage and index; raises OSError or `StorageUnavailable`."""
+        """Open storage and index, if they can be used now; raises `ConfigError`."""
         transform.configure(self._config.max_pixels)
         self._threads = make_threads(self._config)
         await self._call(self._storage.start)
@@ -74,7 +82,7 @@ class Store:
         await self._settle(LAST_SECONDS)
         await self._pool.stop()
         await self._settle(None)
-        await self._renders.stop()
+        await self._renderer.stop()
         await self._index.stop()
         await self._call(self._storage.stop)
         if self._threads is not None:
@@ -113,7 +121,8 @@ class Store:
         self._pool.admit()
         if not await self._index.is_usable():
             raise StorageUnavailable("The database can't be used now.")
-        with atomic.storage_errors():
+        self._storage.local.prepare()
+        with self._storage.local.writing():
             async with aiofiles.tempfile.TemporaryFile('w+b', dir=self._folder) as file:
                 yield file
 
@@ -124,7 +133,7 @@ class Store:
         `UnsupportedFormat`, `ImageDamaged`, `UploadTooLarge`, `Busy`, `StorageFull`
         or `StorageUnavailable`; then nothing of it remains.
         """
-        with atomic.storage_errors():
+        with self._storage.local.writing():
             await upload.flush()
         source = os.fdopen(os.dup(upload.fileno()), 'rb')
         task = asyncio.create_task(self._save(image_id, source))
@@ -142,6 +151,10 @@ class Store:
     def is_current(self, image: Image) -> Awaitable[bool]:
         """Tell whether an image is still the one that is stored."""
         return self._index.is_current(image)
+
+    async def list_version(self) -> str | None:
+        """Return the state of the whole list, as in `Page.state`; None if unknown."""
+        return await self._index.version()
 
     async def list_images(self, limit: int, after: str | None = None) -> Page:
         """Return a page of images, oldest first; raises `InvalidRequest`."""
@@ -168,14 +181,27 @@ class Store:
                 start += len(block)
                 yield block
 
-    async def make_thumbnail(self, image: Image, size: Size) -> bytes:
-        """Render a thumbnail: once for any number of callers that wait for it.
+    async def open_stream(self, image: Image, start: int, stop: int) -> FileStream:
+        """Open an image file, and read its first block from `start` on.
+
+        The stream yields the bytes up to `stop`, in blocks of 1 MiB at most. Raises
+        `ImageNotFound` or `StorageUnavailable`, as does the stream.
+        """
+        task = asyncio.create_task(self._open_stream(image, start, stop))
+        try:
+            return await outlive(task)
+        except asyncio.CancelledError:
+            task.add_done_callback(_release)
+            raise
+
+    async def make_thumbnail(
+        self, image: Image, size: Size, format_: Format = 'jpeg'
+    ) -> bytes:
+        """Return a thumbnail of a listed size, made once for all concurrent callers.
 
         Raises `Busy`, `DeadlineExceeded`, `ImageNotFound` or `StoredImageDamaged`.
         """
-        job = partial(self._render, image, size)
-        run = partial(self._pool.run, job, 'thumbnail')
-        return await self._renders.run((image, size), run)
+        return await self._renderer.render(image, size, format_)
 
     async def delete(self, image: Image) -> None:
         """Remove an image for good, or raise `ImageNotFound`."""
@@ -186,15 +212,18 @@ class Store:
             if self._config.database_url is None:
                 raise  # there the file is the image
             log.warning('deleted %s, but not its file: %s', image.image_id, ex)
+        await self._renderer.remove_preview(image.image_id)
 
     async def _save(self, image_id: str, source: BinaryIO) -> Image:
-        with source, atomic.storage_errors():
+        with source, self._storage.local.writing():
             new = await self._call(self._storage.create)
             try:
                 job = partial(self._convert, source, new.file)
                 converted = await self._pool.run(job, 'upload')
                 self._metrics.uploads.labels(converted.format.lower()).inc()
-                return await self._publish(new, image_id, converted.size)
+                image = await self._publish(new, image_id, converted.size)
+                await self._renderer.store_preview(image, converted.preview)
+                return image
             except DeadlineExceeded as ex:
                 raise ImageDamaged(str(ex)) from ex
             finally:
@@ -228,37 +257,43 @@ class Store:
             target,
             max_pixels=self._config.max_pixels,
             quality=self._config.jpeg_quality,
+            min_thumb_size=self._config.min_thumb_size,
             check_deadline=check_deadline,
         )
 
-    def _render(self, image: Image, size: Size, check_deadline: CheckDeadline) -> bytes:
-        """Return a thumbnail of a stored image as a JPEG."""
-        quality = self._config.jpeg_quality
-        # PERF: Pillow releases the GIL only while it writes to a file descriptor.
-        with (
-            os.fdopen(os.memfd_create('thumbnail'), 'w+b') as target,
-            self._storage.open(image.image_id) as source,
-        ):
-            try:
-                transform.thumbnail(
-                    source,
-                    target,
-                    size,
-                    quality=quality,
-                    check_deadline=check_deadline,
-                )
-            except ImageDamaged as ex:
-                raise StoredImageDamaged('The stored image is damaged.') from ex
-            except OSError as ex:
-                if ex.errno not in atomic.FULL:
-                    raise
-                raise MemoryError from ex
-            target.seek(0)
-            return target.read()
-
     def _read(self, image: Image) -> bytes:
-        with self._storage.open(image.image_id) as file:
-            return file.read()
+        local = self._storage.local
+        with local.reading(image.image_id), self._storage.open(image.image_id) as file:
+            data = file.read()
+        local.was_read(image.image_id)
+        return data
+
+    async def _open_stream(self, image: Image, start: int, stop: int) -> FileStream:
+        read = partial(self._read_block, image)
+        file = await self._call(self._storage.open, image.image_id)
+        try:
+            first = await self._call(read, file, start, stop) if start < stop else b''
+        except BaseException:
+            file.close()
+            raise
+        return FileStream(
+            file, first, start, stop, read_block=partial(self._call, read)
+        )
+
+    def _read_block(
+        self, image: Image, file: BinaryIO, position: int, stop: int
+    ) -> bytes:
+        with self._storage.local.reading(image.image_id):
+            block = _read_at(file, position, min(BLOCK_SIZE, stop - position))
+        if not block:
+            raise StorageUnavailable('The stored file is shorter than expected.')
+        return block
+
+
+def _release(task: asyncio.Task[FileStream]) -> None:
+    """Close the file of a stream that its caller no longer waits for."""
+    if not task.cancelled() and task.exception() is None:
+        task.result().release()
 
 
 def _read_at(file: BinaryIO, position: int, size: int) -> bytes:

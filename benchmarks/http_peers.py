@@ -1,6 +1,7 @@
-"""What `http.py` compares with: the least that Falcon can do, and the tutorial's way.
+"""Peers of `http.py`: a bare Falcon resource, and the tutorial's cache and stream.
 
-Each is a factory for uvicorn; BODY names the file with the bytes that they answer.
+Each is a factory for uvicorn. BODY is the path of the file that they send, NAME part of
+its key in Redis.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import msgpack
 
 
 class Bytes:
-    """A resource that returns the same bytes, and knows nothing else."""
+    """A resource that always returns the same bytes."""
 
     def __init__(self) -> None:
         with open(os.environ['BODY'], 'rb') as file:
@@ -35,14 +36,14 @@ class Stream:
 
 
 class TutorialCache:
-    """Middleware that does what the tutorial's does, and no more."""
+    """Middleware as in the tutorial."""
 
     async def process_startup(self, scope: Any, event: Any) -> None:
         self._redis = await aioredis.create_redis_pool(os.environ['REDIS'])
 
     async def process_request(self, req: Any, resp: Any) -> None:
         resp.context.cached = False
-        value = await self._redis.get(f'benchmark:{req.path}')
+        value = await self._redis.get(f'benchmark:{os.environ["NAME"]}')
         if value is not None:
             resp.content_type, resp.data = msgpack.unpackb(value, raw=False)
             resp.set_header('X-ASGILook-Cache', 'Hit')
@@ -54,7 +55,7 @@ class TutorialCache:
         if req_succeeded and not resp.context.cached:
             body = await resp.render_body()
             value = msgpack.packb([resp.content_type, body], use_bin_type=True)
-            await self._redis.set(f'benchmark:{req.path}', value, expire=60)
+            await self._redis.set(f'benchmark:{os.environ["NAME"]}', value, expire=60)
 
 
 def bare() -> falcon.asgi.App[Any, Any]:

@@ -16,9 +16,9 @@ QUALITY = 85
 ORIENTATION = 0x0112
 
 
-def photo(width: int, height: int) -> bytes:
+def photo(width: int, height: int, seed: int = 1) -> bytes:
     """Make a baseline JPEG, 4:2:0, as much of it coarse and fine as in a photo."""
-    random = np.random.default_rng(1)
+    random = np.random.default_rng(seed)
     planes = [
         _plane(random, width, height, CONTRAST, GRAIN),
         *(

@@ -39,9 +39,6 @@ ROOT = Path(asgilook.__file__).parent.parent
 # Must never appear in a log, whatever was done to the server.
 FAULTS = ('Traceback', 'was destroyed', 'never retrieved', 'ResourceWarning')
 
-# uvicorn's supervisor leaves its listening socket to the end of the process.
-UVICORN_WARNING = r'ResourceWarning: unclosed <socket[^\n]* laddr=\([^()]*\)>\n.*'
-
 
 def until(condition: Callable[[], T], seconds: float = 10) -> T:
     """Return the first true value of `condition()`; fail after `seconds`."""
@@ -141,6 +138,10 @@ class Process:
         finally:
             self.kill()
 
+    def wait(self) -> int:
+        """Wait up to 60 s for the end; return the exit code."""
+        return self._popen.wait(60)
+
     def kill(self) -> None:
         """Kill all its processes."""
         with contextlib.suppress(ProcessLookupError):
@@ -216,7 +217,7 @@ class Server(Process):
 
     def __exit__(self, *exc_info: object) -> None:
         super().__exit__(*exc_info)
-        log = self.log if self.processes == 1 else re.sub(UVICORN_WARNING, '', self.log)
+        log = self.log
         assert not any(fault in log for fault in FAULTS), log
 
     @cached_property

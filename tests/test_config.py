@@ -9,7 +9,13 @@ import aioredis
 import pytest
 
 from asgilook.backend_urls import redact
-from asgilook.config import Config, ConfigError, describe, settings
+from asgilook.config import (
+    Config,
+    ConfigError,
+    describe,
+    misspelled_variables,
+    settings,
+)
 
 # The contract's: whoever relies on a default relies on this.
 DEFAULTS = {
@@ -165,8 +171,29 @@ def test_bad_value_is_named(name: str, text: str) -> None:
     'name', ['ASGI_LOOK_PAGESIZE', 'ASGI_LOOK_', 'ASGI_LOOK_page_size']
 )
 def test_unknown_variable_is_named(name: str) -> None:
-    with pytest.raises(ConfigError, match=f"{name}='7': no such setting"):
+    with pytest.raises(ConfigError, match=f"{name}='7': unknown setting"):
         Config({name: '7'})
+
+
+@pytest.mark.parametrize('name', ['ASGI_LOOK_API_TOKENS', 'ASGI_LOOK_S3_SECRET'])
+def test_unknown_variable_may_be_a_secret(name: str) -> None:
+    with pytest.raises(ConfigError) as raised:
+        Config({name: 's3cret'})
+    assert str(raised.value) == f"{name}='***': unknown setting"
+
+
+def test_misspelled_variables() -> None:
+    environ = {
+        'ASGI_LOOK_API_TOKEN': 'a',
+        'ASGILOOK_API_TOKEN': 'b',
+        'asgi_look_page_size': '7',
+        'ASGILOOK_HOME': '/home',
+        'PAGE_SIZE': '7',
+    }
+    assert misspelled_variables(environ) == {
+        'ASGILOOK_API_TOKEN': 'ASGI_LOOK_API_TOKEN',
+        'asgi_look_page_size': 'ASGI_LOOK_PAGE_SIZE',
+    }
 
 
 @pytest.mark.parametrize(

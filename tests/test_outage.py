@@ -1,19 +1,25 @@
-"""A real service whose PostgreSQL is unavailable, limited, or read-only."""
+"""Real services whose PostgreSQL or Redis fails, is limited, or read-only."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from asgilook.events.relay import CHANNEL
+
 from . import samples
 from .databases import PostgreSQL
+from .event_streams import Subscriber
 from .proxy import Proxy
-from .servers import Server, until
+from .servers import RedisServer, Server, paused, until
+from .test_machines import clients
 
 TOKEN = {'Authorization': 'Bearer s3cret'}
 
@@ -103,6 +109,51 @@ def test_service_that_starts_before_its_database(
             assert other.images() == [image]
             assert other.ask('DELETE', image['image'], **TOKEN).status == 204
         assert server.get(image['image']).status == 404
+
+
+def test_redis_in_storms(tmp_path: Path) -> None:
+    """Three workers under load, while Redis is frozen, killed and restarted."""
+    redis = RedisServer(tmp_path)
+    settings: dict[str, Any] = {'redis_host': redis.url, 'cache_memory': 0}
+    with (
+        Server(tmp_path, '--workers', '3', **settings) as server,
+        ExitStack() as started,
+    ):
+        started.enter_context(redis)
+        streams = [
+            stream
+            for _ in range(2)
+            for stream in server.on_each_worker(lambda: Subscriber(server.port))
+        ]
+        with clients(server) as (load,):
+            for fault in 3 * ['freeze', 'kill', 'flush', 'freeze', 'stop']:
+                load.wait(2)
+                if fault == 'freeze':
+                    with paused(redis.pid):
+                        load.wait(4)
+                elif fault == 'flush':
+                    redis.command('CLIENT KILL TYPE pubsub')
+                    redis.command('FLUSHALL')
+                else:
+                    (redis.kill if fault == 'kill' else redis.stop)()
+                    load.wait(2)
+                    redis = started.enter_context(RedisServer(tmp_path, redis.port))
+        assert set(load.answers) == {200, 201}
+        until(lambda: redis.command('PUBSUB', 'NUMSUB', CHANNEL)[1] == 3)
+        until(partial(is_heard, server, streams), 30)
+        assert all(stream.is_alive() for stream in streams)
+        assert {image['id'] for image in server.images()} >= {*load.stored}
+        server.stop()
+
+
+def is_heard(server: Server, streams: list[Subscriber]) -> bool:
+    """Return whether all streams receive an upload."""
+    image = server.upload(samples.photo(64, 64))
+    for _ in range(100):
+        if all(image['id'] in line for line in [str(s.lines) for s in streams]):
+            return True
+        time.sleep(0.01)
+    return False
 
 
 def test_service_with_few_connections(

@@ -4,7 +4,7 @@ import asyncio
 import os
 import shutil
 import threading
-from typing import Any
+from typing import Any, BinaryIO
 
 import pytest
 from falcon.testing import ASGIConductor, Result, TestClient
@@ -13,6 +13,7 @@ from PIL import ImageChops, ImageStat
 from asgilook.app import create_app
 from asgilook.config import Config
 from asgilook.imaging import transform
+from asgilook.storage.folder import FolderStorage
 
 from . import samples
 from .conftest import Json, RedisServer, apart, files, no_redis, place, problem, serve
@@ -31,11 +32,11 @@ class Renders:
         self.gate.set()
         self._thumbnail = transform.thumbnail
 
-    def __call__(self, *args: Any, **kwargs: Any) -> None:
+    def __call__(self, *args: Any, **kwargs: Any) -> bytes:
         self.count += 1
         self.started.set()
         self.gate.wait(10)
-        self._thumbnail(*args, **kwargs)
+        return self._thumbnail(*args, **kwargs)
 
     def close(self) -> None:
         """Let renders begin, and not end."""
@@ -260,12 +261,12 @@ def test_thumbnail_of_damaged_file(
 def test_thumbnail_of_file_that_vanishes(
     config: Config, client: TestClient, image: Json, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def vanish(fd: str) -> int:
-        os.unlink(os.path.join(config.storage_path, image['id']))
-        return memfd_create(fd)
+    def vanish(storage: FolderStorage, image_id: str) -> BinaryIO:
+        os.unlink(os.path.join(config.storage_path, image_id))
+        return original(storage, image_id)
 
-    memfd_create = os.memfd_create
-    monkeypatch.setattr(os, 'memfd_create', vanish)
+    original = FolderStorage.open
+    monkeypatch.setattr(FolderStorage, 'open', vanish)
     problem(apart(client.simulate_get, image['thumbnails'][0]), 404)
     assert client.simulate_get('/images').json == []
 

@@ -11,7 +11,6 @@ import hashlib
 import os
 import stat
 import sys
-import uuid
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from weakref import WeakValueDictionary
@@ -25,10 +24,12 @@ from ..errors import (
     StorageFull,
     StorageUnavailable,
 )
+from ..models import uuid_from_digest
 from ..storage.factory import local_folder
 from ..store import Store
 from ..web.uploads import too_large
 from .bulk import Bulk, Progress
+from .places import require_folder
 
 
 class Importer(Bulk):
@@ -87,10 +88,8 @@ class Importer(Bulk):
 
 
 def content_id(data: bytes) -> str:
-    """Return a UUID of version 8 (RFC 9562) with the first bits of the SHA-256."""
-    number = int.from_bytes(hashlib.sha256(data).digest()[:16])
-    number = number & ~(0xF << 76) | 8 << 76
-    return str(uuid.UUID(int=number & ~(3 << 62) | 2 << 62))
+    """Return the id of an imported image: the same for the same bytes."""
+    return uuid_from_digest(hashlib.sha256(data).digest())
 
 
 def walk(
@@ -142,7 +141,7 @@ def import_folder(config: Config, folder: str) -> int:
     total = sum(1 for _ in walk(folder))
     with closing(Progress(total, sys.stderr)) as progress:
         importer = Importer(config, store := Store(config), progress)
-        asyncio.run(_run(importer, store, folder))
+        asyncio.run(_run(config, importer, store, folder))
     counts = f'imported {importer.imported}, already present {importer.present}'
     return importer.report(counts)
 
@@ -157,13 +156,11 @@ def _validate(folder: str, storage: str) -> None:
         raise ConfigError(f'{folder}: is or contains the storage folder')
 
 
-async def _run(importer: Importer, store: Store, folder: str) -> None:
+async def _run(config: Config, importer: Importer, store: Store, folder: str) -> None:
     importer.handle_signals()
+    await store.start()
     try:
-        await store.start()
-    except (OSError, StorageUnavailable) as ex:
-        raise ConfigError(f'storage folder: {ex}') from None
-    try:
+        require_folder(config)
         await importer.run(walk(folder, importer.reject_folder))
     finally:
         await store.stop()

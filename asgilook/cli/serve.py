@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+import logging
+import logging.config
+import os
+from typing import Any
+
 import uvicorn
 
-from ..config import Config
-from ..web.access_log import log_config
+from ..config import Config, misspelled_variables
 from ..web.connections import raise_file_limit
+from ..web.log_format import log_config
 from ..web.uvicorn_protocol import LimitedProtocol
 from ..worker_files import shared_folder
 from .places import prepared
+from .summary import summarize
+from .supervisor import GRACEFUL_SHUTDOWN, supervise
 
-# After SIGTERM, time limit for requests in progress, in seconds.
-GRACEFUL_SHUTDOWN = 10
+log = logging.getLogger(__name__)
 
 # NOTE(proxies): longer than their usual 60 seconds. If this side closes an idle
 # connection first, a request that is on its way is lost.
 KEEP_ALIVE = 65
+
+# At a reload, how long a new worker may take to start, in seconds.
+START_TIMEOUT = 60
 
 
 def serve(host: str, port: int, workers: int) -> int:
@@ -24,21 +33,28 @@ def serve(host: str, port: int, workers: int) -> int:
 
     Raises `ConfigError` for a wrong setting.
     """
-    prepared(Config())
+    config = prepared(Config())
     raise_file_limit()
+    options: dict[str, Any] = {
+        'host': host,
+        'port': port,
+        'http': LimitedProtocol,
+        'ws': 'none',
+        'lifespan': 'on',
+        'timeout_graceful_shutdown': GRACEFUL_SHUTDOWN,
+        'timeout_keep_alive': KEEP_ALIVE,
+        'timeout_worker_healthcheck': START_TIMEOUT,
+        'server_header': False,
+        'access_log': False,
+        'log_config': log_config(config.access_log),
+    }
+    logging.config.dictConfig(log_config(config.access_log))
+    log.info(summarize(config, host=host, port=port))
+    for name, meant in misspelled_variables(os.environ).items():
+        log.warning('%s is not a setting; did you mean %s?', name, meant)
+    if workers == 1:
+        uvicorn.run('asgilook.asgi:app', **options)
+        return 0
+    app = 'asgilook.cli.supervisor:worker_app'
     with shared_folder(workers):
-        uvicorn.run(
-            'asgilook.asgi:app',
-            host=host,
-            port=port,
-            workers=workers,
-            http=LimitedProtocol,
-            ws='none',
-            lifespan='on',
-            timeout_graceful_shutdown=GRACEFUL_SHUTDOWN,
-            timeout_keep_alive=KEEP_ALIVE,
-            server_header=False,
-            access_log=False,
-            log_config=log_config(),
-        )
-    return 0
+        return supervise(uvicorn.Config(app, factory=True, workers=workers, **options))

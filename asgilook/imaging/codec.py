@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import errno
+import io
 import os
 import shutil
 from typing import Any, BinaryIO
 
 from PIL import Image, ImageFile
+from PIL.JpegImagePlugin import JpegImageFile
 
-from ..models import CheckDeadline, Size
+from ..models import CheckDeadline
 from . import jpeg
 from .limits import CheckedFile
 
@@ -27,34 +28,45 @@ def open_image(
     return image
 
 
-def reduce(image: ImageFile.ImageFile, size: Size, draft_size: Size) -> Image.Image:
-    """Decode a JPEG at about `draft_size`, and resample it to `size`.
+def open_stored(data: bytes, check_deadline: CheckDeadline) -> ImageFile.ImageFile:
+    """Open a stored JPEG, also with more pixels than an upload may have now.
 
-    PERF: libjpeg scales by 1/2, 1/4 or 1/8 at a part of the cost of decoding.
+    `Image.open` would reject it, by a limit that is the same for the whole process.
     """
-    drafted = image.draft(image.mode, draft_size)
-    image.load()
-    image.info = {}
-    if drafted is None or image.size == size:
-        return image
-    return image.resize(size, Image.Resampling.LANCZOS, drafted[1])
+    image = JpegImageFile(CheckedFile(data, check_deadline))
+    image.decodermaxblock = WHOLE
+    return image
 
 
-def encode(image: Image.Image, options: dict[str, Any], target: BinaryIO) -> None:
-    """Write a JPEG to a file with a descriptor; raise OSError if it is incomplete.
+def to_jpeg(image: Image.Image, options: dict[str, Any]) -> bytes:
+    """Return a JPEG; raise MemoryError if there is no room for it."""
+    with open(os.memfd_create('image'), 'w+b') as memory:
+        _encode(image, options, memory)
+        return memory.read()
+
+
+def write_jpeg(image: Image.Image, options: dict[str, Any], target: BinaryIO) -> None:
+    """Write a JPEG to a file, through memory: a full disk raises OSError."""
+    with open(os.memfd_create('image'), 'w+b') as memory:
+        _encode(image, options, memory)
+        shutil.copyfileobj(memory, target)
+
+
+def to_webp(image: Image.Image, options: dict[str, Any]) -> bytes:
+    """Return a WebP."""
+    memory = io.BytesIO()
+    image.save(memory, 'WEBP', **options)
+    return memory.getvalue()
+
+
+def _encode(image: Image.Image, options: dict[str, Any], memory: BinaryIO) -> None:
+    """Write a JPEG into memory that has a file descriptor, and rewind it.
 
     PERF: Pillow releases the GIL only while it writes to a file descriptor. But then it
-    ignores a short write, so the end of the file is checked.
+    ignores a short write, so the end of the JPEG is checked.
     """
-    image.save(target, 'JPEG', **options)
-    target.seek(max(0, target.seek(0, os.SEEK_END) - len(jpeg.EOI)))
-    if target.read() != jpeg.EOI:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-
-def write(image: Image.Image, options: dict[str, Any], target: BinaryIO) -> None:
-    """Write a JPEG to any file, through memory, and without the GIL."""
-    with open(os.memfd_create('jpeg'), 'w+b') as memory:
-        encode(image, options, memory)
-        memory.seek(0)
-        shutil.copyfileobj(memory, target)
+    image.save(memory, 'JPEG', **options)
+    memory.seek(max(0, memory.seek(0, os.SEEK_END) - len(jpeg.EOI)))
+    if memory.read() != jpeg.EOI:
+        raise MemoryError
+    memory.seek(0)

@@ -1,7 +1,4 @@
-"""Uploads to clean JPEGs, and stored JPEGs to thumbnails.
-
-Synchronous functions from a binary file to a binary file.
-"""
+"""Uploads to clean JPEGs, and stored JPEGs to thumbnails."""
 
 from __future__ import annotations
 
@@ -10,7 +7,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal
 
 import PIL
 
@@ -26,11 +23,14 @@ from PIL.JpegImagePlugin import JpegImageFile, get_sampling
 
 from ..errors import UnsupportedFormat
 from ..models import CheckDeadline, Size
-from . import codec, color, exif, formats, jpeg, limits
+from . import codec, color, exif, formats, jpeg, limits, reduction
 from .formats import Picture
 
 # Part of entity tags: raise it with every change of the bytes of a thumbnail.
-RENDERER = f'2-{PIL.__version__}-{features.version("libjpeg_turbo")}'
+RENDERER = f'3-{PIL.__version__}-{features.version("libjpeg_turbo")}'
+WEBP_RENDERER = f'{RENDERER}-{features.version("webp")}'
+
+Format = Literal['jpeg', 'webp']
 
 _TRANSPOSITIONS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -45,10 +45,14 @@ _TRANSPOSITIONS = {
 
 @dataclass(frozen=True)
 class Upload:
-    """A converted upload: the size of the JPEG, and the format that was uploaded."""
+    """A converted upload: the size of the JPEG, and the format that was uploaded.
+
+    `preview` is the JPEG of its preview; None if it has none, or not yet.
+    """
 
     size: Size
     format: str
+    preview: bytes | None
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,7 @@ class _Clean:
 
     size: Size
     write: Callable[[BinaryIO], None]
+    preview: Image.Image | None = None
 
 
 def configure(max_pixels: int) -> None:
@@ -82,6 +87,7 @@ def to_jpeg(
     *,
     max_pixels: int,
     quality: int,
+    min_thumb_size: int,
     check_deadline: CheckDeadline,
 ) -> Upload:
     """Write an upload as a clean JPEG.
@@ -98,26 +104,33 @@ def to_jpeg(
                 'The file is not a JPEG, PNG, GIF, WebP, AVIF, BMP or TIFF image.'
             )
         format_ = picture.format
-        clean = _clean(picture, max_pixels, quality, checked)
+        clean = _clean(picture, max_pixels, quality, min_thumb_size, checked)
         del picture  # its bytes are not needed while pixels are encoded
     check_deadline()
     clean.write(target)
     target.flush()
-    return Upload(clean.size, format_)
+    preview = None
+    if clean.preview is not None:
+        preview = codec.to_jpeg(clean.preview, {'quality': quality})
+    return Upload(clean.size, format_, preview)
 
 
 def _clean(
-    picture: Picture, max_pixels: int, quality: int, check_deadline: CheckDeadline
+    picture: Picture,
+    max_pixels: int,
+    quality: int,
+    min_thumb_size: int,
+    check_deadline: CheckDeadline,
 ) -> _Clean:
     block_size = codec.WHOLE if picture.is_rewritten else codec.SMALL_BLOCK
     image = codec.open_image(picture.data, picture.format, check_deadline, block_size)
     limits.enforce(picture, image, max_pixels)
     if _can_keep(picture, image):
-        _prove(picture.data, check_deadline)
-        return _Clean(size=image.size, write=partial(_copy, picture.data))
+        preview = _prove(picture.data, image.size, min_thumb_size, check_deadline)
+        return _Clean(image.size, partial(_copy, picture.data), preview)
     options = _save_options(image, quality)
     flat = _decode(picture, image)
-    return _Clean(size=flat.size, write=partial(codec.write, flat, options))
+    return _Clean(flat.size, partial(codec.write_jpeg, flat, options))
 
 
 def _copy(rewritten: bytes, target: BinaryIO) -> None:
@@ -126,36 +139,30 @@ def _copy(rewritten: bytes, target: BinaryIO) -> None:
 
 
 def thumbnail(
-    source: BinaryIO,
-    target: BinaryIO,
+    data: bytes,
     size: Size,
     *,
     quality: int,
     check_deadline: CheckDeadline,
-) -> None:
-    """Write a stored JPEG at `size`: its sides, halved and rounded down k times.
+    format_: Format = 'jpeg',
+    is_preview: bool = False,
+) -> bytes:
+    """Return a stored JPEG or a preview at `size`: its sides halved k times.
 
-    Raises `ImageDamaged`, OSError of the files, MemoryError, and what `check_deadline`
-    raises.
+    Raises `ImageDamaged`, MemoryError, and what `check_deadline` raises.
     """
-    data = source.read()
     with limits.decoding(check_deadline) as checked:
-        image = codec.open_image(data, 'JPEG', checked)
-        small = codec.reduce(image, size, _draft_size(image.size, size))
+        image = codec.open_stored(data, checked)
+        small = reduction.reduce(image, size, is_preview=is_preview)
     check_deadline()
-    codec.encode(small, {'quality': quality}, target)
+    if format_ == 'webp':
+        return codec.to_webp(small, webp_options(quality))
+    return codec.to_jpeg(small, {'quality': quality})
 
 
-def _draft_size(full: Size, size: Size) -> Size:
-    """Return the size to which libjpeg scales: the thumbnail's, or twice as large.
-
-    libjpeg rounds odd sides up. Resampling that by a fraction of a pixel loses fine
-    detail, below 1/2 a lot (benchmarks/README.md): then it starts from more pixels.
-    """
-    scale = full[0] // size[0]
-    if scale > 2 and (full[0] % scale or full[1] % scale):
-        return size[0] * 2, size[1] * 2
-    return size
+def webp_options(quality: int) -> dict[str, Any]:
+    """Return options for a WebP that looks like a JPEG of `quality`."""
+    return {'quality': quality, 'method': 0}
 
 
 def _can_keep(picture: Picture, image: Image.Image) -> bool:
@@ -166,14 +173,21 @@ def _can_keep(picture: Picture, image: Image.Image) -> bool:
     return not icc or color.is_srgb(icc, image.mode)
 
 
-def _prove(data: bytes, check_deadline: CheckDeadline) -> None:
-    """Raise if the scan of a JPEG is damaged.
+def _prove(
+    data: bytes, full: Size, min_thumb_size: int, check_deadline: CheckDeadline
+) -> Image.Image | None:
+    """Decode the whole scan of a JPEG; return the pixels of its preview, if any.
 
-    At 1/8 libjpeg reads the whole scan, but computes few of its pixels.
+    Raises if the scan is damaged. PERF: libjpeg reads all of it at any scale. A preview
+    that takes resampling is left for later; an image without one is decoded at 1/8.
     """
     image = codec.open_image(data, 'JPEG', check_deadline)
+    size = reduction.preview_size(full, min_thumb_size)
+    if size is not None and reduction.is_exact(full, size):
+        return reduction.reduce(image, size)
     image.draft('L', (max(1, image.width // 8), max(1, image.height // 8)))
     image.load()
+    return None
 
 
 def _save_options(image: Image.Image, quality: int) -> dict[str, Any]:

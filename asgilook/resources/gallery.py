@@ -8,7 +8,7 @@ from typing import Any
 
 import falcon.asgi
 
-from ..web.conditional import Representation
+from ..web.record import Representation
 
 STATIC = Path(__file__).parent / 'static'
 

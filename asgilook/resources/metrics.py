@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import multiprocessing
 from collections.abc import Iterator
-from typing import Any
 
 import falcon.asgi
 from prometheus_client import ProcessCollector
@@ -15,6 +14,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 
 from .. import __version__
 from ..metrics import OTHER, Metrics
+from ..web.record import Record
 from ..worker_files import WorkerFiles
 from .probes import Probes
 from .process_metrics import collect_cpu, collect_living
@@ -27,17 +27,15 @@ class MetricsResource:
         self._metrics = metrics
         self._probes = probes
 
-    def count(
-        self, scope: dict[str, Any], status: int, sent: int, seconds: float
-    ) -> None:
-        """Count a request that has been answered, with `sent` bytes of body."""
+    def count(self, record: Record) -> None:
+        """Count a request that has been answered."""
         self._metrics.requests.count(
-            scope.get('route', OTHER),
-            scope['method'],
-            status,
-            sent,
-            seconds,
-            scope.get('cache'),
+            record.route or OTHER,
+            record.method,
+            record.status,
+            record.cache,
+            record.sent,
+            record.seconds,
         )
 
     async def on_get(

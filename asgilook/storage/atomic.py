@@ -16,7 +16,13 @@ import time
 from collections.abc import Iterator
 from typing import BinaryIO
 
-from ..errors import ImageExists, ImageNotFound, StorageFull, StorageUnavailable
+from ..errors import (
+    AsgilookError,
+    ImageExists,
+    ImageNotFound,
+    StorageFull,
+    StorageUnavailable,
+)
 
 TEMPORARY = '.asgilook-'
 
@@ -29,21 +35,29 @@ def storage_errors() -> Iterator[None]:
     try:
         yield
     except OSError as ex:
-        if ex.errno in FULL:
-            raise StorageFull('The storage is full.') from ex
-        raise StorageUnavailable('The storage is unavailable.', 5) from ex
+        raise domain_error(ex) from ex
+
+
+def domain_error(ex: OSError) -> AsgilookError:
+    """Return the domain exception for an OSError of the storage folder."""
+    if ex.errno in FULL:
+        return StorageFull('The storage is full.')
+    return StorageUnavailable('The storage is unavailable.', 5)
 
 
 class NewFile:
     """A file that is being written: `publish` it, or `close` it to discard it.
 
-    With `replaces` it may replace a file of the same name. Raises OSError if the
-    folder is not writable.
+    With `replaces` it may replace a file of the same name; unless `durable` it is not
+    flushed to disk. Raises OSError if the folder is not writable.
     """
 
-    def __init__(self, folder: str, *, replaces: bool = True) -> None:
+    def __init__(
+        self, folder: str, *, replaces: bool = True, durable: bool = True
+    ) -> None:
         self._folder = folder
         self._replaces = replaces
+        self._durable = durable
         self._path, self.file = _open_locked(folder)
 
     def publish(self, image_id: str, modified_ns: int | None = None) -> tuple[int, int]:
@@ -56,14 +70,16 @@ class NewFile:
         self.file.flush()
         modified = time.time_ns() if modified_ns is None else modified_ns
         os.utime(self.file.fileno(), ns=(modified, modified))
-        os.fsync(self.file.fileno())
+        if self._durable:
+            os.fsync(self.file.fileno())
         path = os.path.join(self._folder, image_id)
         if self._replaces:
             os.replace(self._path, path)
         else:
             _rename_new(self._path, path)
         self._path = ''
-        sync_folder(self._folder)
+        if self._durable:
+            sync_folder(self._folder)
         status = os.fstat(self.file.fileno())
         return status.st_size, status.st_mtime_ns
 

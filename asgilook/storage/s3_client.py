@@ -91,7 +91,7 @@ class Guard:
             self._succeed(token)
             raise ImageExists('An image with this id already exists.') from None
         except (BaseError, FileNotFoundError) as ex:
-            reason = _reason(ex)
+            reason = loggable_reason(ex)
             if isinstance(ex, FileNotFoundError) and 'NoSuchBucket' not in reason:
                 self._succeed(token)
                 raise ImageNotFound('Image not found.') from None
@@ -117,7 +117,7 @@ def _unavailable() -> StorageUnavailable:
     return StorageUnavailable('The storage is unavailable.', 5)
 
 
-def _reason(ex: Exception) -> str:
+def loggable_reason(ex: Exception) -> str:
     """Return the part of an error's text that is safe to log.
 
     The rest may contain keys, or be very long.

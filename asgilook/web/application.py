@@ -1,44 +1,62 @@
-"""What the ASGI server hands in, made safe before Falcon sees it."""
+"""The ASGI entry point: records, logs and counts requests around Falcon."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+import inspect
+import re
+from collections.abc import Callable
+from typing import Any, Protocol
 from urllib.parse import quote_from_bytes
 
 import falcon.asgi
-import falcon.inspect
-from falcon.routing import CompiledRouter
 
 from ..config import Config
-from .access_log import Count, Exchange
-from .asgi_types import Receive, Scope, Send
+from .access_log import log_request
+from .asgi_types import Receive, ResponseHead, Scope, Send
 from .lifespan import Draining
 from .problems import problem_response
-from .shortcut import Shortcut
+from .record import SCOPE_KEY, Identifiable, Record
+from .upgrade import close_after_upgrade
 from .uploads import GuardedBody
-from .urls import is_canonical
 
 _BODILESS = frozenset({'GET', 'HEAD', 'OPTIONS'})
 
+_FIELD = re.compile(r'{(\w+)')
+
+
+class ResponseCache(Protocol):
+    """A cache that can answer a request before Falcon sees it."""
+
+    async def answer(self, record: Record) -> tuple[int, ResponseHead, bytes] | None:
+        """Return status, headers and body; None leaves the request to Falcon."""
+        ...
+
 
 class Application(falcon.asgi.App[falcon.asgi.Request, falcon.asgi.Response]):
-    """A Falcon app whose requests are named and logged, and their bodies guarded."""
+    """A Falcon app behind a cache, with request ids, an access log and metrics."""
 
     def __init__(
         self,
         config: Config,
         *,
+        cache: ResponseCache,
         draining: Draining,
-        count: Count,
-        shortcut: Shortcut,
+        count: Callable[[Record], None],
         **kwargs: Any,
     ) -> None:
-        super().__init__(router=CanonicalRouter(), **kwargs)
-        self._shortcut = shortcut
+        super().__init__(**kwargs)
         self._config = config
+        self._cache = cache
         self._draining = draining
         self._count = count
+
+    def add_route(self, uri_template: str, resource: object, **kwargs: Any) -> None:
+        """Add a route; raises TypeError if `identify` does not take its fields."""
+        if isinstance(resource, Identifiable):
+            fields = dict.fromkeys(_FIELD.findall(uri_template))
+            inspect.signature(resource.identify).bind(None, **fields)
+        super().add_route(uri_template, resource, **kwargs)
 
     async def __call__(  # type: ignore[override]  # as falcon.asgi.App does itself
         self, scope: Scope, receive: Receive, send: Send
@@ -47,56 +65,96 @@ class Application(falcon.asgi.App[falcon.asgi.Request, falcon.asgi.Response]):
         if scope['type'] != 'http':
             await super().__call__(scope, receive, send)
             return
-        exchange = Exchange(scope, send, self._count)
+        if not isinstance(scope['headers'], list):
+            # Falcon's TestClient has iterators, which can be read only once.
+            headers = [(name, value) for name, value in scope['headers']]
+            scope = {**scope, 'headers': headers}
+        record = scope[SCOPE_KEY] = Record(scope)
+        send = close_after_upgrade(record, send)
+        responder = Responder(record, send, count=self._count)
         try:
-            if not await self._shortcut.answer(scope, exchange.send):
-                await self._answer(scope, receive, exchange)
+            cached = await self._cache.answer(record)
+            if cached is None:
+                await self._ask_falcon(scope, receive, responder)
+            else:
+                await responder.send_whole(*cached)
         finally:
-            exchange.count()
-            exchange.log(self._config.access_log)
+            responder.finish()
+            log_request(record, scope, self._config.access_log)
 
-    async def _answer(self, scope: Scope, receive: Receive, exchange: Exchange) -> None:
-        """Let Falcon answer, and learn from it."""
+    async def _ask_falcon(
+        self, scope: Scope, receive: Receive, responder: Responder
+    ) -> None:
         if scope['method'] not in _BODILESS:
             receive = GuardedBody(
                 receive, self._config.max_upload_size, self._config.body_timeout
             ).receive
         if not scope['query_string'].isascii():
             query = quote_from_bytes(scope['query_string'], safe="%&=+,;:/?@!$'()*")
-            scope['query_string'] = query.encode()
+            scope = {**scope, 'query_string': query.encode()}
         try:
-            await super().__call__(scope, receive, exchange.send)
+            await super().__call__(scope, receive, responder.send)
         except asyncio.CancelledError:
-            # The patience of a server that stops is over: who still waits is told so.
-            if exchange.headers or not self._draining.is_draining:
+            # NOTE(shutdown): a server cancels the requests that outlast its limit for
+            # a graceful shutdown. Nothing else in the package handles cancellation.
+            if not self._draining.is_draining or scope[SCOPE_KEY].has_started:
                 raise
-            await _send_stopping(exchange.send)
-        self._shortcut.learn(scope, exchange.status, exchange.headers)
+            problem = problem_response(
+                503, 'The service is stopping.', headers={'retry-after': '1'}
+            )
+            head = problem.asgi_headers()
+            await responder.send_whole(problem.status, head, problem.body)
 
 
-async def _send_stopping(send: Send) -> None:
-    status, _, body = problem = problem_response(
-        503, 'The service is stopping.', headers={'retry-after': '1'}
-    )
-    headers = problem.asgi_headers()
-    await send({'type': 'http.response.start', 'status': status, 'headers': headers})
-    await send({'type': 'http.response.body', 'body': body})
+class Responder:
+    """An ASGI `send` that records and counts the response, and adds the request id."""
 
+    __slots__ = ('_count', '_is_finished', '_record', '_send')
 
-class CanonicalRouter(CompiledRouter):
-    """Finds a resource by its canonical URL only, so that a cache has one key for it.
+    def __init__(
+        self, record: Record, send: Send, *, count: Callable[[Record], None]
+    ) -> None:
+        self._record = record
+        self._send = send
+        self._count = count
+        self._is_finished = False
 
-    Falcon strips leading slashes, and the server decodes %-escapes: here `//images`
-    and `/%69mages` are other URLs, which name nothing.
-    """
+    async def send(self, message: Any) -> None:
+        """Pass a message on."""
+        if message['type'] == 'http.response.start':
+            headers = self._record_head(message['status'], message['headers'])
+            message = {**message, 'headers': headers}
+        else:
+            self._record.sent += len(message.get('body', b''))
+            if not message.get('more_body'):
+                # NOTE(metrics): counted before the client can have the whole response,
+                # so that neither a kill of this process nor a scrape misses it.
+                self.finish()
+        await self._send(message)
 
-    def find(self, uri: str, req: Any = None) -> Any:
-        """Return what `CompiledRouter.find` does; the scope gets the `route`."""
-        found = super().find(uri, req) if is_canonical(req.scope) else None
-        if found is not None:
-            req.scope['route'] = found[-1]
-        return found
+    async def send_whole(self, status: int, headers: ResponseHead, body: bytes) -> None:
+        """Send a response whose body is complete."""
+        headers = self._record_head(status, headers)
+        await self._send(
+            {'type': 'http.response.start', 'status': status, 'headers': headers}
+        )
+        self._record.sent = len(body)
+        self.finish()
+        await self._send({'type': 'http.response.body', 'body': body})
 
+    def finish(self) -> None:
+        """Take the duration and count the request, unless that has been done."""
+        if not self._is_finished:
+            self._is_finished = True
+            self._record.finish()
+            self._count(self._record)
 
-# Falcon inspects an app by the exact type of its router.
-falcon.inspect.register_router(CanonicalRouter)(falcon.inspect.inspect_compiled_router)
+    def _record_head(self, status: int, headers: ResponseHead) -> ResponseHead:
+        """Return the headers, with the request id where the client can use it."""
+        record = self._record
+        record.status = status
+        if record.returns_id or status >= 500:
+            # NOTE(aliasing): a new list, as the cache shares its heads.
+            headers = [*headers, (b'x-request-id', record.request_id.encode())]
+        record.response_headers = headers
+        return headers

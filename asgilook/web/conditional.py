@@ -1,54 +1,38 @@
-"""Conditional and partial requests (RFC 9110 sections 13 and 14), answered once.
+"""Conditional, partial and negotiated requests (RFC 9110 sections 12 to 14).
 
-A resource that can say what it would answer before it does any work has a method
-`identify(req, **params)`, which returns a `Representation` or raises. From it come
-the 304, the 206 and all headers but those of the body: so a response that comes from
-a cache has the same headers as one that was made.
+A resource that is `Identifiable` states what it would answer before it does any work.
+The statuses 304, 206, 412 and 416 and all headers except those of the cache follow
+from that representation, so that a cached response has the same headers as a rendered
+one.
 """
 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import datetime
 import re
-from functools import partial
-from typing import Any
+from collections.abc import Awaitable, Callable
+from functools import cache, lru_cache
+from typing import Any, TypeVar
 
 import falcon
 import falcon.asgi
+from falcon import mediatypes
 
+from ..errors import Unavailable
 from ..models import Image
+from .record import Identifiable, Representation, image_of, record_of, representation_of
+
+T = TypeVar('T')
+
+# Reads of a stored image that is replaced each time, before the client gets a 503.
+MAX_ATTEMPTS = 10
 
 _RANGE = re.compile(r'bytes=([0-9]{0,18})-([0-9]{0,18})', re.IGNORECASE)
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Representation:
-    """What a GET would answer, known before any work.
-
-    `key` names it in a cache (None: not to be cached); `etag` is strong, without its
-    quotes; every answer has the `headers`, 304 as well. `image` is the stored image
-    that it shows, and None for what changes with the set of images; `modified` is
-    its Last-Modified, in whole seconds.
-    """
-
-    key: str | None
-    etag: str
-    content_type: str
-    headers: tuple[tuple[str, str], ...]
-    image: Image | None = None
-    modified: datetime.datetime | None = None
-
-
 class Conditional:
     """Falcon middleware: preconditions before the work, ranges and headers after."""
-
-    async def process_request(
-        self, req: falcon.asgi.Request, resp: falcon.asgi.Response
-    ) -> None:
-        """Begin with nothing known."""
-        resp.context.representation = None
 
     async def process_resource(
         self,
@@ -57,13 +41,14 @@ class Conditional:
         resource: Any,
         params: dict[str, Any],
     ) -> None:
-        """Ask the resource what it would answer; answer 304 or 412 for it."""
-        identify = getattr(resource, 'identify', None)
-        if identify is None or req.method not in ('GET', 'HEAD'):
-            return
-        resp.context.identify = partial(identify, req, **params)
-        resp.context.representation = await resp.context.identify()
-        _evaluate(req, resp, resp.context.representation)
+        """Identify what the resource would answer; answer 304 or 412 for it."""
+        if req.method in ('GET', 'HEAD') and _is_identifiable(resource.__class__):
+            representation = await resource.identify(req, **params)
+            record_of(req).representation = representation
+            _require_preconditions(req, representation)
+            if _is_not_modified(req, representation):
+                resp.status = falcon.HTTP_304
+                resp.complete = True
 
     async def process_response(
         self,
@@ -72,8 +57,8 @@ class Conditional:
         resource: Any,
         req_succeeded: bool,
     ) -> None:
-        """Cut a whole body to the range asked for, and add the headers."""
-        representation = resp.context.get('representation')
+        """Cut a whole body to the requested range, and add the headers."""
+        representation = record_of(req).representation
         if representation is None or not req_succeeded:
             return
         if resp.data is not None and resp.status == falcon.HTTP_200:
@@ -86,26 +71,47 @@ class Conditional:
             resp.content_type = representation.content_type
 
 
-def _evaluate(
+@lru_cache(maxsize=1024)
+def preferred_type(media_types: tuple[str, ...], accept: str) -> str:
+    """Return the media type that `Accept` prefers; the first one if it has none."""
+    with contextlib.suppress(ValueError):
+        return mediatypes.best_match(media_types, accept or '*/*') or media_types[0]
+    return media_types[0]
+
+
+@cache
+def _is_identifiable(kind: type[object]) -> bool:
+    return issubclass(kind, Identifiable)
+
+
+async def read_consistently(
     req: falcon.asgi.Request,
-    resp: falcon.asgi.Response,
-    representation: Representation,
-) -> None:
-    """Answer 304 or 412 where the preconditions say so (RFC 9110 section 13.2.2)."""
-    if not _precondition_holds(req, representation):
-        raise falcon.HTTPPreconditionFailed
-    if _is_not_modified(req, representation):
-        resp.status = falcon.HTTP_304
-        resp.complete = True
+    *,
+    read: Callable[[Image], Awaitable[T]],
+    identify: Callable[[], Awaitable[Representation]],
+) -> T:
+    """Return what `read` makes of the stored image that the request is about.
+
+    A file may be replaced under its id between `identify` and the end of `read`. Then
+    the request gets another representation, and the result is discarded.
+    """
+    record = record_of(req)
+    for _ in range(MAX_ATTEMPTS):
+        result = await read(image_of(req))
+        if await representation_of(req).is_current():
+            return result
+        record.representation = await identify()
+        _require_preconditions(req, record.representation)
+    raise Unavailable('The image is being replaced; try again later.')
 
 
 def select_range(
     req: falcon.asgi.Request, representation: Representation, length: int
 ) -> range | None:
-    """Return the bytes that the request asks for, of a body of `length`.
+    """Return the requested range of a body of `length` bytes.
 
-    None means all of them: no range, several, another unit, a malformed one, or an
-    `If-Range` that names another state. Raises falcon.HTTPRangeNotSatisfiable.
+    None stands for the whole body: no range, several, another unit, a malformed one, or
+    an `If-Range` that does not match. Raises falcon.HTTPRangeNotSatisfiable.
     """
     value = req.get_header('Range')
     match = _RANGE.fullmatch(value) if value else None
@@ -131,18 +137,24 @@ def set_partial(resp: falcon.asgi.Response, selected: range, length: int) -> Non
     resp.content_range = (selected.start, selected.stop - 1, length)
 
 
-def _precondition_holds(
+def _require_preconditions(
     req: falcon.asgi.Request, representation: Representation
-) -> bool:
-    """If-Match, or else If-Unmodified-Since (RFC 9110 section 13.2.2)."""
+) -> None:
+    """Check If-Match, or else If-Unmodified-Since (RFC 9110 section 13.2.2).
+
+    Raises falcon.HTTPPreconditionFailed.
+    """
     if req.get_header('If-Match'):
-        return _names(req.if_match, representation, strong=True)
-    since, modified = _date(req, 'If-Unmodified-Since'), representation.modified
-    return since is None or modified is None or modified <= since
+        holds = _names(req.if_match, representation, strong=True)
+    else:
+        since, modified = _date(req, 'If-Unmodified-Since'), representation.modified
+        holds = since is None or modified is None or modified <= since
+    if not holds:
+        raise falcon.HTTPPreconditionFailed
 
 
 def _is_not_modified(req: falcon.asgi.Request, representation: Representation) -> bool:
-    """If-None-Match, or else If-Modified-Since (RFC 9110 section 13.2.2)."""
+    """Evaluate If-None-Match, or else If-Modified-Since (RFC 9110 section 13.2.2)."""
     if req.get_header('If-None-Match'):
         return _names(req.if_none_match, representation, strong=False)
     since, modified = _date(req, 'If-Modified-Since'), representation.modified
@@ -150,7 +162,7 @@ def _is_not_modified(req: falcon.asgi.Request, representation: Representation) -
 
 
 def _if_range_holds(req: falcon.asgi.Request, representation: Representation) -> bool:
-    """Compare strongly, a date exactly (RFC 9110 section 13.1.5)."""
+    """Compare an entity tag strongly, a date exactly (RFC 9110 section 13.1.5)."""
     value = req.get_header('If-Range')
     if value is None or value == f'"{representation.etag}"':
         return True
@@ -165,7 +177,7 @@ def _names(etags: Any, representation: Representation, *, strong: bool) -> bool:
 
 
 def _date(req: falcon.asgi.Request, name: str) -> datetime.datetime | None:
-    """Parse a date; a malformed one counts as none (RFC 9110 section 13.1.3)."""
+    """Parse a date; None for a malformed one (RFC 9110 section 13.1.3)."""
     value = req.get_header(name)
     if value is None:
         return None

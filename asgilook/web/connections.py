@@ -1,4 +1,4 @@
-"""Connections of a server: how many there may be, and which of them are idle."""
+"""Connections of a server: their number, their shared state, and their writes."""
 
 from __future__ import annotations
 
@@ -30,24 +30,26 @@ def max_connections() -> int:
     return resource.getrlimit(resource.RLIMIT_NOFILE)[0] * 3 // 4
 
 
-class IdleConnections:
-    """Connections of one server that wait for a request, the longest idle first."""
+class ServerConnections:
+    """What the connections of one server share."""
 
     def __init__(self) -> None:
-        self._connections: dict[LimitedProtocol, None] = {}
+        self.is_draining = False
+        # Connections that wait for a request, the longest idle first.
+        self._idle: dict[LimitedProtocol, None] = {}
 
-    def add(self, connection: LimitedProtocol) -> None:
-        """Add a connection that has begun to wait."""
-        self._connections[connection] = None
+    def add_idle(self, connection: LimitedProtocol) -> None:
+        """Add a connection that has begun to wait for a request."""
+        self._idle[connection] = None
 
-    def discard(self, connection: LimitedProtocol) -> None:
-        """Remove a connection, if it is in here."""
-        self._connections.pop(connection, None)
+    def discard_idle(self, connection: LimitedProtocol) -> None:
+        """Remove a connection that is not idle anymore."""
+        self._idle.pop(connection, None)
 
-    def close_longest(self) -> None:
+    def close_longest_idle(self) -> None:
         """Close the connection that has been idle for the longest time."""
-        connection = next(iter(self._connections))
-        self.discard(connection)
+        connection = next(iter(self._idle))
+        self.discard_idle(connection)
         connection.transport.close()
 
 

@@ -22,9 +22,9 @@ class Cors(falcon.CORSMiddleware[Any, Any]):
         resource: object,
         req_succeeded: bool,
     ) -> None:
-        """Add the headers, and `Vary` if they depend on the origin."""
+        """Add the headers, and `Vary` unless the resource has done so."""
         self.process_response(req, resp, resource, req_succeeded)
-        if self.allow_origins != '*':
+        if self.allow_origins != '*' and 'Origin' not in resp.get_header('Vary', ''):
             resp.append_header('Vary', 'Origin')
 
 
@@ -33,3 +33,10 @@ def cors(config: Config) -> list[Cors]:
     if config.cors_origins is None:
         return []
     return [Cors(config.cors_origins, expose_headers=_EXPOSED)]
+
+
+def vary(config: Config, *names: str) -> tuple[tuple[str, str], ...]:
+    """Return the header `Vary` of responses that depend on the headers `names`."""
+    if isinstance(config.cors_origins, list):
+        names = (*names, 'Origin')
+    return (('vary', ', '.join(names)),) if names else ()

@@ -25,6 +25,7 @@ from ..errors import (
     UnsupportedFormat,
     UploadTooLarge,
 )
+from .record import record_of
 
 log = logging.getLogger(__name__)
 
@@ -110,7 +111,7 @@ async def handle_unexpected(
     params: dict[str, Any],
 ) -> None:
     """Log an unexpected exception with its traceback, and show nothing of it."""
-    request_id = req.scope.get('request_id')
+    request_id = record_of(req).request_id
     log.error(
         'unhandled error in %s %s, id %s', req.method, req.path, request_id, exc_info=ex
     )

@@ -11,7 +11,7 @@ import falcon
 import falcon.asgi
 from falcon.media import MultipartFormHandler
 
-from ..errors import BodyTimeout, Busy, InvalidRequest, UploadTooLarge
+from ..errors import BodyTimeout, InvalidRequest, UploadTooLarge
 from .asgi_types import Event, Receive
 
 # Lowest average rate of a body in bytes a second, once `body_timeout` has passed:
@@ -126,9 +126,6 @@ class GuardedBody:
                 event = await self._receive()
         except TimeoutError:
             raise BodyTimeout('The request body did not arrive in time.') from None
-        except asyncio.CancelledError:
-            # Only a server that stops cancels a request, when its patience is over.
-            raise Busy('The service is stopping.') from None
         if event['type'] == 'http.disconnect':
             raise InvalidRequest('The client disconnected before the end of its body.')
         self._received += len(event.get('body', b''))

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 
+import falcon
+import falcon.asgi
 from falcon.routing import BaseConverter
 
 from ..models import UUID
-from .asgi_types import Scope
+from .record import record_of
 
 _SIZE = re.compile('([1-9][0-9]{0,4})x([1-9][0-9]{0,4})')
 
@@ -29,7 +31,26 @@ class PixelSize(BaseConverter):
         return (int(match[1]), int(match[2])) if match else None
 
 
-def is_canonical(scope: Scope) -> bool:
-    """Return whether a path has exactly one leading slash, and no %-escape."""
-    raw: bytes = scope.get('raw_path', b'')
-    return not (raw.startswith(b'//') or b'%' in raw)
+class CanonicalUrls:
+    """Falcon middleware that answers 404 to all but the canonical URL of a resource.
+
+    The router ignores leading slashes, and the server decodes %-escapes: without this,
+    `//images` and `/%69mages` would name the list, too.
+    """
+
+    async def process_request(
+        self, req: falcon.asgi.Request, resp: falcon.asgi.Response
+    ) -> None:
+        """Raise falcon.HTTPRouteNotFound for another spelling of a path."""
+        if record_of(req).target is None:
+            raise falcon.HTTPRouteNotFound
+
+    async def process_resource(
+        self,
+        req: falcon.asgi.Request,
+        resp: falcon.asgi.Response,
+        resource: object,
+        params: dict[str, object],
+    ) -> None:
+        """Record which resource answers."""
+        record_of(req).route = req.uri_template

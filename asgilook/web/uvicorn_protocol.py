@@ -2,25 +2,22 @@
 
 uvicorn has no time or size limit on the head of a request, nor on a body that continues
 after its response (https://github.com/Kludex/uvicorn/issues/157). Its limit on
-connections rejects every client as soon as idle connections have reached it.
+connections rejects every client as soon as idle connections have reached it, and its
+shutdown closes idle connections on which a request may be on its way.
 
-NOTE(uvicorn): this overrides methods and attributes of `HttpToolsProtocol` that are not
-documented. setup.py therefore pins uvicorn below its next minor release, and
-tests/web/test_uvicorn_hooks.py fails when one of them disappears.
+NOTE(uvicorn): this overrides undocumented methods; see framing.py.
 """
 
 from __future__ import annotations
 
 import asyncio
-from email.utils import formatdate
 from typing import Any
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from .connections import OneWrite, ServerConnections, max_connections
+from .framing import FramedProtocol, Reading
 
-from .connections import IdleConnections, OneWrite, max_connections
-from .problems import problem_response
-
-# Limits on the head of a request, in seconds and bytes.
+# Limits on the head of a request, in seconds and bytes. The size is also that of
+# trailers and chunk extensions.
 HEADER_TIMEOUT = 10.0
 MAX_HEADER_SIZE = 64 * 1024
 
@@ -33,82 +30,88 @@ LINGER_TIMEOUT = 10.0
 STALL_TIMEOUT = 60.0
 SHUTDOWN_STALL_TIMEOUT = 3.0
 
+# At shutdown, how long an idle connection stays open, in seconds: a request may be on
+# its way. Its response says `Connection: close`.
+DRAIN_TIMEOUT = 1.0
 
-class LimitedProtocol(HttpToolsProtocol):
-    """Protocol on httptools that limits slow clients and endless requests."""
+
+class LimitedProtocol(FramedProtocol):
+    """Protocol that limits slow clients and endless requests."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         # NOTE(state): kept on uvicorn's `ServerState`, which all connections of one
         # server share: a process can run several servers.
-        self._idle: IdleConnections = vars(self.server_state).setdefault(
-            'asgilook_idle', IdleConnections()
+        self._shared: ServerConnections = vars(self.server_state).setdefault(
+            'asgilook', ServerConnections()
         )
         self._limit: asyncio.TimerHandle | None = None
         self._stall: asyncio.TimerHandle | None = None
         self._header_size = 0
-        self._in_head = True
+        self._has_progress = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own
         """Wait for the first request; above the limit, close an idle connection."""
         super().connection_made(OneWrite(transport, self.loop))  # type: ignore[arg-type]
-        self._idle.add(self)
+        self._shared.add_idle(self)
         if len(self.connections) > max_connections():
-            self._idle.close_longest()
-        self._set_limit(HEADER_TIMEOUT)
+            self._shared.close_longest_idle()
+        self._set_limit(DRAIN_TIMEOUT if self._shared.is_draining else HEADER_TIMEOUT)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Cancel the timers."""
-        self._idle.discard(self)
+        self._shared.discard_idle(self)
         self._unset_limit()
         self._unset_stall()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Parse data; limit a head that has not arrived in one segment."""
+        """Parse data; limit heads, trailers and whatever else is not content."""
+        self._has_progress = False
         super().data_received(data)
-        if self._in_head:
-            self._header_size += len(data)
-            if self._header_size > MAX_HEADER_SIZE:
-                self.transport.close()
-            elif self._limit is None:
-                self._set_limit(HEADER_TIMEOUT)
-
-    def send_400_response(self, msg: str) -> None:
-        """Reject malformed HTTP with problem details, as every other error."""
-        problem = problem_response(
-            400, msg, headers={'date': formatdate(usegmt=True), 'connection': 'close'}
-        )
-        headers = [f'{name}: {value}' for name, value in problem.headers.items()]
-        head = '\r\n'.join(['HTTP/1.1 400 Bad Request', *headers, '\r\n'])
-        self.transport.write(head.encode() + problem.body)
-        self.transport.close()
+        self._header_size = 0 if self._has_progress else self._header_size + len(data)
+        if self.reading is not Reading.NOTHING and self._header_size > MAX_HEADER_SIZE:
+            self.transport.close()
+        elif self.reading is Reading.HEAD and self._limit is None:
+            self._set_limit(HEADER_TIMEOUT)
 
     def on_message_begin(self) -> None:
         """Begin the head of a request."""
         super().on_message_begin()
-        self._in_head = True
         self._header_size = 0
 
     def on_headers_complete(self) -> None:
         """End the head of a request; the app has its own limits on the body."""
-        self._in_head = False
-        self._idle.discard(self)
-        self._unset_limit()
         super().on_headers_complete()
+        if self.reading is Reading.BODY:
+            self._shared.discard_idle(self)
+            self._unset_limit()
+            if self._shared.is_draining:
+                self.cycle.keep_alive = False
+
+    def on_body(self, body: bytes) -> None:
+        """Pass content on."""
+        self._has_progress = True
+        super().on_body(body)
 
     def on_message_complete(self) -> None:
         """End a request."""
-        self._unset_limit()
+        if self.reading is Reading.BODY:
+            self._has_progress = True
+            if self.cycle.response_complete and not self._shared.is_draining:
+                self._unset_limit()
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
         """End a response; the rest of the request's body is read and dropped."""
-        if self.cycle.more_body:
-            self._set_limit(LINGER_TIMEOUT)
+        is_incomplete = self.unanswered[0].more_body
         super().on_response_complete()
         if self.timeout_keep_alive_task is not None:
-            self._idle.add(self)
+            self._shared.add_idle(self)
+            if self._shared.is_draining:
+                self._set_limit(DRAIN_TIMEOUT)
+            elif is_incomplete:
+                self._set_limit(LINGER_TIMEOUT)
 
     def pause_writing(self) -> None:
         """Limit the time for which the client reads nothing."""
@@ -121,8 +124,12 @@ class LimitedProtocol(HttpToolsProtocol):
         super().resume_writing()
 
     def shutdown(self) -> None:
-        """Finish the response in progress, unless the client does not read it."""
-        super().shutdown()
+        """Announce the end with the next response, and wait for it for a moment."""
+        self._shared.is_draining = True
+        if not self.unanswered:
+            self._set_limit(DRAIN_TIMEOUT)
+        elif not self.cycle.response_started:
+            self.cycle.keep_alive = False
         if self._stall is not None:
             self._set_stall(SHUTDOWN_STALL_TIMEOUT)
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import uvicorn
 
+from asgilook.cli import serve as serve_module
 from asgilook.cli.main import main
 from asgilook.cli.serve import serve
 
@@ -17,23 +18,35 @@ Check = Callable[[str, str, str], None]
 
 @pytest.fixture
 def runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[dict[str, Any]]:
-    """Return the arguments of each `uvicorn.run`, which does nothing."""
+    """Return the arguments of each run of uvicorn, which does nothing."""
     monkeypatch.setenv('ASGI_LOOK_STORAGE_PATH', str(tmp_path / 'images'))
     runs: list[dict[str, Any]] = []
 
     def run(app: str, **kwargs: Any) -> None:
         runs.append({'app': app, **kwargs})
 
+    def supervise(config: uvicorn.Config) -> int:
+        runs.append(vars(config))
+        return 3
+
     monkeypatch.setattr(uvicorn, 'run', run)
+    monkeypatch.setattr(serve_module, 'supervise', supervise)
     return runs
 
 
-def test_options(runs: list[dict[str, Any]]) -> None:
-    assert serve('0.0.0.0', 80, 3) == 0
+def test_single_process(runs: list[dict[str, Any]]) -> None:
+    assert serve('0.0.0.0', 80, 1) == 0
     assert runs[0]['app'] == 'asgilook.asgi:app'
-    assert (runs[0]['host'], runs[0]['port'], runs[0]['workers']) == ('0.0.0.0', 80, 3)
+    assert (runs[0]['host'], runs[0]['port']) == ('0.0.0.0', 80)
     assert runs[0]['lifespan'] == 'on'
     assert runs[0]['timeout_graceful_shutdown'] > 0
+
+
+def test_workers(runs: list[dict[str, Any]]) -> None:
+    assert serve('0.0.0.0', 80, 3) == 3
+    assert runs[0]['app'] == 'asgilook.cli.supervisor:worker_app'
+    assert (runs[0]['host'], runs[0]['port'], runs[0]['workers']) == ('0.0.0.0', 80, 3)
+    assert runs[0]['factory']
 
 
 def test_uvicorn_accepts_the_options(runs: list[dict[str, Any]]) -> None:

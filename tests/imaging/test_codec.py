@@ -1,9 +1,8 @@
-import errno
 import resource
-import tempfile
 from collections.abc import Iterator
 
 import pytest
+from PIL import Image
 
 from asgilook.imaging import codec
 from tests import samples
@@ -18,8 +17,11 @@ def file_size_limit() -> Iterator[None]:
     resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-def test_encode_reports_a_short_write(file_size_limit: None) -> None:
-    image = samples.scene(96, 64)
-    with tempfile.TemporaryFile() as file, pytest.raises(OSError, match='No') as raised:
-        codec.encode(image, {'quality': 85}, file)
-    assert raised.value.errno == errno.ENOSPC
+def test_no_room_is_out_of_memory(file_size_limit: None) -> None:
+    with pytest.raises(MemoryError):
+        codec.to_jpeg(samples.scene(96, 64), {'quality': 85})
+
+
+def test_other_errors_of_the_encoder_are_raised_unchanged() -> None:
+    with pytest.raises(OSError, match='cannot write mode'):
+        codec.to_jpeg(Image.new('RGBA', (8, 8)), {})

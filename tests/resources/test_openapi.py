@@ -21,7 +21,7 @@ from asgilook.config import Config
 from .. import samples
 from ..conftest import no_redis
 
-# The image of the document's examples, which is deleted on the way, and another one.
+# The image in the examples of the document, which gets deleted, and another one.
 EXAMPLE = uuid.UUID('d5d1ac9f-dc8f-4531-a346-654505d860fa')
 KEPT = uuid.UUID(int=7)
 
@@ -34,7 +34,7 @@ def document(client: TestClient) -> Any:
 
 
 def references(value: Any) -> Iterator[str]:
-    """Yield all that is referred to below a value."""
+    """Yield every reference in a value."""
     if isinstance(value, dict):
         if '$ref' in value:
             yield value['$ref']
@@ -44,7 +44,7 @@ def references(value: Any) -> Iterator[str]:
             yield from references(item)
 
 
-def test_document(client: TestClient) -> None:
+def test_get_and_head(client: TestClient) -> None:
     got = client.simulate_get('/openapi.json')
     head = client.simulate_head('/openapi.json')
     assert (got.status_code, head.status_code, head.content) == (200, 200, b'')
@@ -54,14 +54,12 @@ def test_document(client: TestClient) -> None:
     assert got.headers['X-Content-Type-Options'] == 'nosniff'
 
 
-def test_document_is_of_this_version(document: Any) -> None:
+def test_document_has_the_version_of_the_package(document: Any) -> None:
     assert document['openapi'].startswith('3.1.')
     assert document['info']['version'] == asgilook.__version__
 
 
-def test_document_has_the_paths_and_methods_of_the_service(
-    config: Config, document: Any
-) -> None:
+def test_document_lists_all_paths_and_methods(config: Config, document: Any) -> None:
     router = create_app(config)._router
     routes = falcon.inspect.inspect_compiled_router(router)
     served = {
@@ -78,7 +76,7 @@ def test_document_has_the_paths_and_methods_of_the_service(
     assert documented == served
 
 
-def test_document_names_each_operation_once(document: Any) -> None:
+def test_operation_ids_are_unique(document: Any) -> None:
     names = Counter(
         item[method]['operationId']
         for item in document['paths'].values()
@@ -87,7 +85,7 @@ def test_document_names_each_operation_once(document: Any) -> None:
     assert set(names.values()) == {1}
 
 
-def test_document_refers_to_all_of_its_components_and_no_others(document: Any) -> None:
+def test_every_component_is_used_and_every_reference_resolves(document: Any) -> None:
     components = {
         f'#/components/{kind}/{name}'
         for kind, named in document['components'].items()
@@ -99,7 +97,7 @@ def test_document_refers_to_all_of_its_components_and_no_others(document: Any) -
 
 @pytest.fixture(scope='module')
 def pictures() -> None:
-    """Let schemathesis upload pictures, and not what it takes for them."""
+    """Make schemathesis upload images instead of random bytes."""
     formats = ('JPEG', 'PNG', 'GIF', 'WEBP', 'AVIF', 'BMP', 'TIFF')
     for name in formats:
         picture = samples.encode(samples.scene(128, 128), name)
@@ -109,9 +107,9 @@ def pictures() -> None:
 
 
 def settings(token: str) -> schemathesis.Config:
-    """Configure a short run which is the same each time.
+    """Configure a short, reproducible run.
 
-    What the service answers to headers and parameters that name nothing is no fault.
+    Rejecting unknown values of valid headers and parameters is not an error.
     """
     checks = {'positive_data_acceptance': accepted('412', '416')}
     return schemathesis.Config.from_dict(
@@ -128,15 +126,20 @@ def settings(token: str) -> schemathesis.Config:
                 'allow-extra-parameters': False,
             },
             'operations': [
-                # A stream has no end.
+                # The stream never ends.
                 {'include-operation-id': 'getEvents', 'request-timeout': 0.2},
-                # `after` may name no image.
+                # `after` may be the id of no image.
                 {
                     'include-operation-id': ['listImages', 'headImages'],
                     'checks': {'positive_data_acceptance': accepted('400', '412')},
                 },
                 {
-                    'include-operation-id': ['getThumbnail', 'headThumbnail'],
+                    'include-operation-id': [
+                        'getThumbnail',
+                        'headThumbnail',
+                        'getWebPThumbnail',
+                        'headWebPThumbnail',
+                    ],
                     'parameters': {'path.image_id': str(KEPT)},
                 },
             ],
@@ -145,12 +148,12 @@ def settings(token: str) -> schemathesis.Config:
 
 
 def accepted(*statuses: str) -> Any:
-    """Name what may be answered to sound requests."""
+    """Return the expected statuses of valid requests."""
     return {'expected-statuses': ['2xx', '304', '401', '403', '404', *statuses]}
 
 
 def failures(event: events.ScenarioFinished) -> list[str]:
-    """Describe what has failed, with the command that shows it again."""
+    """Describe the failed checks, with the commands that reproduce them."""
     return [
         f'{check.name}: {check.failure_info.failure}\n{check.failure_info.code_sample}'
         for checks in event.recorder.checks.values()
@@ -160,7 +163,7 @@ def failures(event: events.ScenarioFinished) -> list[str]:
 
 
 @pytest.mark.usefixtures('pictures')
-def test_schemathesis_finds_no_fault(config: Config) -> None:
+def test_schemathesis_finds_no_failures(config: Config) -> None:
     config.create_redis_pool = no_redis
     config.api_token = 's3cret'
     config.uuid_generator = ids()
@@ -173,19 +176,19 @@ def test_schemathesis_finds_no_fault(config: Config) -> None:
     schema = schemathesis.openapi.from_asgi(
         '/openapi.json', app, config=settings('s3cret')
     )
-    answered: Counter[tuple[str, int]] = Counter()
+    seen: Counter[tuple[str, int]] = Counter()
     for event in from_schema(schema).execute():
         assert not isinstance(event, events.NonFatalError | events.FatalError), event
         if isinstance(event, events.ScenarioFinished):
             assert failures(event) == []
-            answered.update(answers(event))
-    assert {method for method, _ in answered} >= {'GET', 'HEAD', 'POST', 'DELETE'}
-    statuses = {status for _, status in answered}
+            seen.update(answers(event))
+    assert {method for method, _ in seen} >= {'GET', 'HEAD', 'POST', 'DELETE'}
+    statuses = {status for _, status in seen}
     assert statuses >= {200, 201, 204, 206, 304, 400, 401, 404, 405}
 
 
 def answers(event: events.ScenarioFinished) -> list[tuple[str, int]]:
-    """Return method and status of each request."""
+    """Return the method and status of each request."""
     return [
         (interaction.request.method, interaction.response.status_code)
         for interaction in event.recorder.interactions.values()
@@ -194,6 +197,6 @@ def answers(event: events.ScenarioFinished) -> list[tuple[str, int]]:
 
 
 def ids() -> Callable[[], uuid.UUID]:
-    """Return a generator of ids: the example, the kept one, and others."""
+    """Return a generator of ids: the example, the kept image, then others."""
     numbers = itertools.chain([EXAMPLE.int, KEPT.int], itertools.count(1000))
     return lambda: uuid.UUID(int=next(numbers))

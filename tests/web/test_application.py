@@ -182,13 +182,16 @@ def test_client_that_waits_is_not_stalled(config: Config) -> None:
     assert (status, b'late' in body) == (200, True)
 
 
-def test_server_that_stops_answers(config: Config) -> None:
-    """A server cancels what is under way when its patience is over."""
+def test_upload_that_outlasts_a_stop(
+    config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server cancels what exceeds its limit for a graceful shutdown."""
 
     async def scenario(conductor: ASGIConductor) -> None:
         client = Client([part(BODY, more=True)])
         task = asyncio.create_task(client.post(conductor.app))
         await client.silent.wait()
+        monkeypatch.setattr(Draining, 'is_draining', True)
         task.cancel()
         status, body = await task
         assert (status, b'stopping' in body) == (503, True)

@@ -1,11 +1,16 @@
 from __future__ import annotations
 
+from functools import partial
+from typing import Any
+
 import falcon.testing
 import pytest
 from falcon.testing import ASGIConductor, Result, TestClient
 
 from asgilook.app import create_app
 from asgilook.config import Config
+from asgilook.web.conditional import MAX_ATTEMPTS, read_consistently
+from asgilook.web.record import Representation
 
 from .. import samples
 from ..conftest import no_redis, problem, serve
@@ -337,3 +342,73 @@ def test_server_without_raw_path(config: Config, photo: bytes) -> None:
             assert b''.join(sent.body_chunks) == content
 
     serve(create_app(config), scenario)
+
+
+# Resources that identify what they would answer
+
+
+class Misnamed:
+    """A resource whose `identify` does not take the fields of its URL."""
+
+    async def identify(self, req: Any, identifier: str) -> Representation:
+        raise NotImplementedError
+
+    async def on_get(self, req: Any, resp: Any, image_id: str) -> None:
+        raise NotImplementedError
+
+
+def test_identify_is_checked_against_the_url_template(config: Config) -> None:
+    app = create_app(config)
+    with pytest.raises(TypeError, match='argument'):
+        app.add_route('/misnamed/{image_id:uuid}', Misnamed())
+    app.add_route('/named/{identifier}', Misnamed())
+
+
+class Replaced:
+    """A resource whose image is replaced a number of times while it is read."""
+
+    def __init__(self, times: int) -> None:
+        self.times = times
+        self.reads = 0
+
+    async def identify(self, req: Any) -> Representation:
+        etag = str(self.times)
+        return Representation(
+            None, etag, 'image/jpeg', (('etag', f'"{etag}"'),), self.is_current
+        )
+
+    async def is_current(self) -> bool:
+        self.times -= 1
+        return self.times < 0
+
+    async def on_get(self, req: Any, resp: Any) -> None:
+        resp.data = await read_consistently(
+            req, read=self.read, identify=partial(self.identify, req)
+        )
+
+    async def read(self, image: Any) -> bytes:
+        self.reads += 1
+        return str(self.times).encode()
+
+
+@pytest.mark.parametrize('times', [0, 1, MAX_ATTEMPTS - 1])
+def test_replaced_image_is_read_again(config: Config, times: int) -> None:
+    app, resource = create_app(config), Replaced(times)
+    app.add_route('/replaced', resource)
+    result = TestClient(app).simulate_get('/replaced')
+    assert (result.headers['etag'], result.text) == ('"0"', '0')
+    assert resource.reads == times + 1
+
+
+def test_image_that_is_always_replaced_is_unavailable(config: Config) -> None:
+    app, resource = create_app(config), Replaced(1000)
+    app.add_route('/replaced', resource)
+    problem(TestClient(app).simulate_get('/replaced'), 503)
+    assert resource.reads == MAX_ATTEMPTS
+
+
+def test_replaced_image_does_not_match(config: Config) -> None:
+    app = create_app(config)
+    app.add_route('/replaced', Replaced(1))
+    result = TestClient(app).simulate_get('/replaced', headers={'If-Match': '"1"'})
+    problem(result, 412)

@@ -3,16 +3,18 @@ from __future__ import annotations
 import inspect
 import json
 import logging
+from collections.abc import Callable
 from typing import Any
 
 import falcon
-import falcon.asgi
 import pytest
 from falcon.testing import TestClient
 
 from asgilook import errors
+from asgilook.app import create_app
+from asgilook.config import Config
 from asgilook.errors import AsgilookError, Busy, Unavailable
-from asgilook.web.problems import add_error_handlers, problem_response
+from asgilook.web.problems import problem_response
 
 from ..conftest import problem
 
@@ -46,11 +48,19 @@ class Failing:
         raise self._error
 
 
-def make_client(error: BaseException) -> TestClient:
-    app: Any = falcon.asgi.App()
-    app.add_route('/', Failing(error))
-    add_error_handlers(app)
-    return TestClient(app)
+Make = Callable[[BaseException], TestClient]
+
+
+@pytest.fixture
+def make_client(config: Config) -> Make:
+    """Return a function that makes a client of a service whose `/failing` raises."""
+
+    def make(error: BaseException) -> TestClient:
+        app = create_app(config)
+        app.add_route('/failing', Failing(error))
+        return TestClient(app)
+
+    return make
 
 
 def test_every_error_has_a_status() -> None:
@@ -60,8 +70,10 @@ def test_every_error_has_a_status() -> None:
 
 
 @pytest.mark.parametrize(('name', 'status'), STATUS.items())
-def test_error_gets_problem_json(name: str, status: int) -> None:
-    result = make_client(getattr(errors, name)('What is wrong.')).simulate_get('/')
+def test_error_gets_problem_json(make_client: Make, name: str, status: int) -> None:
+    result = make_client(getattr(errors, name)('What is wrong.')).simulate_get(
+        '/failing'
+    )
     assert problem(result, status) == 'What is wrong.'
     assert result.json['type'] == 'about:blank'
     assert result.status == f'{status} {result.json["title"]}'
@@ -72,42 +84,46 @@ def test_error_gets_problem_json(name: str, status: int) -> None:
     ('error', 'seconds'),
     [(Busy(''), '1'), (Unavailable('', 7), '7'), (MemoryError(), '1')],
 )
-def test_unavailable_has_retry_after(error: Exception, seconds: str) -> None:
-    result = make_client(error).simulate_get('/')
+def test_unavailable_has_retry_after(
+    make_client: Make, error: Exception, seconds: str
+) -> None:
+    result = make_client(error).simulate_get('/failing')
     problem(result, 503)
     assert result.headers['retry-after'] == seconds
 
 
 @pytest.mark.parametrize('error', [RuntimeError, OSError, KeyError, AssertionError])
 def test_unexpected_error_is_logged_but_not_shown(
-    error: type[Exception], caplog: pytest.LogCaptureFixture
+    make_client: Make, error: type[Exception], caplog: pytest.LogCaptureFixture
 ) -> None:
-    result = make_client(error('/a/path/of/the/service')).simulate_get('/')
+    result = make_client(error('/a/path/of/the/service')).simulate_get('/failing')
     assert problem(result, 500)
     assert '/a/path' not in result.text
     (record,) = (r for r in caplog.records if r.name == 'asgilook.web.problems')
     assert record.levelno == logging.ERROR
     assert record.exc_info
-    assert 'GET /' in record.getMessage()
+    assert 'GET /failing' in record.getMessage()
     assert '/a/path' in caplog.text
 
 
 @pytest.mark.parametrize(
     'accept', [None, 'application/json', 'image/*', 'text/xml', '']
 )
-def test_falcon_error_gets_problem_json_whatever_accept_is(accept: str | None) -> None:
+def test_falcon_error_gets_problem_json_whatever_accept_is(
+    make_client: Make, accept: str | None
+) -> None:
     client = make_client(falcon.HTTPConflict(description='Not like this.'))
     headers = {} if accept is None else {'Accept': accept}
     for method, uri, status in (
-        ('GET', '/', 409),
+        ('GET', '/failing', 409),
         ('GET', '/x', 404),
-        ('PUT', '/', 405),
+        ('PUT', '/failing', 405),
     ):
         problem(client.simulate_request(method, uri, headers=headers), status)
 
 
-def test_error_on_head_has_no_body() -> None:
-    result = make_client(errors.ImageNotFound('Gone.')).simulate_head('/')
+def test_error_on_head_has_no_body(make_client: Make) -> None:
+    result = make_client(errors.ImageNotFound('Gone.')).simulate_head('/failing')
     assert (result.status_code, result.content) == (405, b'')
 
 

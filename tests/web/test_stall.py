@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
+import uvicorn
+from uvicorn.server import ServerState
 
 from asgilook.web import uvicorn_protocol
+from asgilook.web.uvicorn_protocol import LimitedProtocol
 
 from ..servers import HOST, serving
 
@@ -53,6 +57,23 @@ async def test_client_that_does_not_read_is_cut_off(
         writer.transport.pause_reading()  # type: ignore[attr-defined]
         await app.ended.wait()
         writer.transport.abort()
+
+
+async def test_client_that_reads_lifts_the_limit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(uvicorn_protocol, 'STALL_TIMEOUT', 0.01)
+    protocol = LimitedProtocol(uvicorn.Config(Endless()), ServerState(), {})
+    transport = Mock(spec=asyncio.Transport)
+    protocol.connection_made(transport)
+    protocol.pause_writing()
+    protocol.resume_writing()
+    await asyncio.sleep(0.05)
+    assert not transport.abort.called
+    protocol.pause_writing()
+    await asyncio.sleep(0.05)
+    assert transport.abort.called
+    protocol.connection_lost(None)
 
 
 async def test_shutdown_does_not_wait_for_a_client_that_does_not_read(

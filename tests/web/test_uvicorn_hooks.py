@@ -59,8 +59,8 @@ async def test_state_is_shared_by_the_connections_of_a_server() -> None:
     config, state = uvicorn.Config(app), ServerState()
     one, two = (LimitedProtocol(config, state, {}) for _ in range(2))
     other = LimitedProtocol(config, ServerState(), {})
-    assert one._idle is two._idle
-    assert one._idle is not other._idle
+    assert one._shared is two._shared
+    assert one._shared is not other._shared
 
 
 async def test_two_writes_are_joined() -> None:

@@ -6,16 +6,21 @@ import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
+import uvicorn
+from uvicorn.server import ServerState
 
 from asgilook.web import uvicorn_protocol
+from asgilook.web.uvicorn_protocol import LimitedProtocol
 
 from ..servers import HOST, serving
 
 pytestmark = [pytest.mark.anyio, pytest.mark.parametrize('anyio_backend', ['asyncio'])]
 
 HEAD = b'GET / HTTP/1.1\r\nHost: localhost\r\n'
+CHUNKED = HEAD.replace(b'GET', b'POST') + b'Transfer-Encoding: chunked\r\n\r\n'
 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 Connect = Callable[[], AbstractAsyncContextManager[Streams]]
@@ -23,7 +28,9 @@ Connect = Callable[[], AbstractAsyncContextManager[Streams]]
 
 async def app(scope: Any, receive: Any, send: Any) -> None:
     """Respond at once, in as many chunks as the path says, without reading a body."""
-    chunks = int(scope['path'][1:] or '1')
+    if scope['path'] == '/slow':
+        await asyncio.sleep(0.5)
+    chunks = int(scope['path'][1:].replace('slow', '') or '1')
     headers = [(b'content-length', b'%d' % (chunks * 3))]
     await send({'type': 'http.response.start', 'status': 200, 'headers': headers})
     for left in reversed(range(chunks)):
@@ -35,17 +42,23 @@ async def app(scope: Any, receive: Any, send: Any) -> None:
 
 
 @pytest.fixture
-async def connect() -> AsyncIterator[Connect]:
-    """Yield a function that opens a connection to a server of `app`."""
-    async with serving(app) as (_, port):
+async def server() -> AsyncIterator[tuple[uvicorn.Server, int]]:
+    """Yield a server of `app`, and its port."""
+    async with serving(app, timeout_keep_alive=1) as server:
+        yield server
 
-        @contextlib.asynccontextmanager
-        async def connect() -> AsyncIterator[Streams]:
-            reader, writer = await asyncio.open_connection(HOST, port)
-            yield reader, writer
-            writer.close()
 
-        yield connect
+@pytest.fixture
+def connect(server: tuple[uvicorn.Server, int]) -> Connect:
+    """Return a function that opens a connection to the server."""
+
+    @contextlib.asynccontextmanager
+    async def connect() -> AsyncIterator[Streams]:
+        reader, writer = await asyncio.open_connection(HOST, server[1])
+        yield reader, writer
+        writer.close()
+
+    return connect
 
 
 @pytest.fixture
@@ -175,3 +188,139 @@ async def test_busy_connection_is_not_closed_for_a_new_one(
             assert await second[0].read() == b''
         assert await reader.readexactly(3) == b'abc'
         writer.transport.abort()
+
+
+@pytest.mark.parametrize('end', [b'0\r\nX: ', b'1;x=', b'1\r\n', b'1\r\nx\r\n0\r\nX: '])
+async def test_endless_trailer_or_chunk_extension_ends_the_connection(
+    connect: Connect, monkeypatch: pytest.MonkeyPatch, end: bytes
+) -> None:
+    monkeypatch.setattr(uvicorn_protocol, 'MAX_HEADER_SIZE', 1000)
+    async with connect() as (reader, writer):
+        writer.write(CHUNKED + end)
+        assert await response(reader) == b'abc'
+        writer.write(b'x' * 2000)
+        with contextlib.suppress(ConnectionError):
+            rest = await reader.read()
+            assert not rest or rest.startswith(b'HTTP/1.1 400 ')
+
+
+async def test_content_is_no_header(
+    connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A long body or pipeline before the beginning of a head does not count."""
+    monkeypatch.setattr(uvicorn_protocol, 'MAX_HEADER_SIZE', 1000)
+    body = b'3e8\r\n' + bytes(1000) + b'\r\n0\r\n\r\n'
+    async with connect() as (reader, writer):
+        for before, count in (CHUNKED + body, 1), ((HEAD + b'\r\n') * 50, 50):
+            writer.write(before + HEAD)
+            assert [await response(reader) for _ in range(count)] == [b'abc'] * count
+            await asyncio.sleep(0.05)
+            writer.write(b'\r\n')
+            assert await response(reader) == b'abc'
+
+
+@pytest.mark.usefixtures('short_timeouts')
+async def test_first_response_sets_no_limit_on_the_second_request(
+    connect: Connect,
+) -> None:
+    async with connect() as (reader, writer):
+        writer.write(HEAD + b'\r\n' + HEAD.replace(b'GET /', b'POST /50'))
+        writer.write(b'Content-Length: 3\r\n\r\n')
+        assert await response(reader) == b'abc'
+        assert await response(reader) == b'abc' * 50
+        writer.write(b'end')
+        assert await ask(reader, writer) == b'abc'
+
+
+async def test_empty_lines_do_not_extend_the_keep_alive_limit(
+    connect: Connect,
+) -> None:
+    async with connect() as (reader, writer):
+        assert await ask(reader, writer) == b'abc'
+        end = asyncio.create_task(reader.read())
+        while not end.done():
+            writer.write(b'\r\n')
+            await asyncio.wait([end], timeout=0.05)
+        with contextlib.suppress(ConnectionError):
+            assert await end == b''
+
+
+async def test_dropped_body_does_not_lift_the_keep_alive_limit(
+    connect: Connect,
+) -> None:
+    async with connect() as (reader, writer):
+        writer.write(HEAD.replace(b'GET', b'POST') + b'Content-Length: 3\r\n\r\n')
+        assert await response(reader) == b'abc'
+        writer.write(b'end')
+        assert await reader.read() == b''
+
+
+async def test_lost_connection_leaves_no_timer() -> None:
+    protocol = LimitedProtocol(uvicorn.Config(app), ServerState(), {})
+    protocol.connection_made(Mock(spec=asyncio.Transport, is_closing=lambda: False))
+    protocol.data_received(HEAD + b'\r\n')
+    await asyncio.gather(*protocol.tasks)
+    timer = protocol.timeout_keep_alive_task
+    assert timer is not None
+    protocol.connection_lost(ConnectionResetError())
+    assert timer.cancelled()
+
+
+class TestShutdown:
+    async def test_idle_connection_gets_one_more_response(
+        self, server: tuple[uvicorn.Server, int], connect: Connect
+    ) -> None:
+        async with connect() as used, connect() as new:
+            assert await ask(*used) == b'abc'
+            server[0].should_exit = True
+            await asyncio.sleep(0.3)
+            for reader, writer in used, new:
+                writer.write(HEAD + b'\r\n')
+                assert b'connection: close' in await reader.readuntil(b'\r\n\r\n')
+                assert await reader.read() == b'abc'
+
+    async def test_idle_connection_is_closed_after_a_moment(
+        self, server: tuple[uvicorn.Server, int], connect: Connect
+    ) -> None:
+        async with connect() as used, connect() as new, connect() as begun:
+            assert await ask(*used) == b'abc'
+            begun[1].write(HEAD)
+            await asyncio.sleep(0.05)
+            server[0].should_exit = True
+            for reader, _ in used, new, begun:
+                assert await reader.read() == b''
+
+    async def test_response_that_has_not_started_announces_the_end(
+        self, server: tuple[uvicorn.Server, int], connect: Connect
+    ) -> None:
+        async with connect() as (reader, writer):
+            writer.write(b'GET /slow HTTP/1.1\r\nHost: localhost\r\n\r\n')
+            await asyncio.sleep(0.05)
+            server[0].should_exit = True
+            assert b'connection: close' in await reader.readuntil(b'\r\n\r\n')
+            assert await reader.read() == b'abc'
+
+    @pytest.mark.parametrize('length', [0, 3])
+    async def test_connection_outlasts_a_response_that_had_started(
+        self, server: tuple[uvicorn.Server, int], connect: Connect, length: int
+    ) -> None:
+        async with connect() as (reader, writer):
+            head = b'POST /100 HTTP/1.1\r\nHost: localhost\r\n'
+            writer.write(head + b'Content-Length: %d\r\n\r\n' % length)
+            head = await reader.readuntil(b'\r\n\r\n')
+            assert b'connection: close' not in head
+            server[0].should_exit = True
+            assert await reader.readexactly(300) == b'abc' * 100
+            writer.write(b'end'[:length] + HEAD + b'\r\n')
+            assert b'connection: close' in await reader.readuntil(b'\r\n\r\n')
+            assert await reader.read() == b'abc'
+
+    async def test_connection_accepted_too_late_is_closed_soon(
+        self, server: tuple[uvicorn.Server, int], connect: Connect
+    ) -> None:
+        async with connect() as first:
+            await ask(*first)
+            first_protocol = next(iter(server[0].server_state.connections))
+            first_protocol.shutdown()
+            async with connect() as (reader, _):
+                assert await reader.read() == b''

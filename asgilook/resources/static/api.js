@@ -2,6 +2,8 @@
 
 import { bearer } from './token.js';
 
+export const PAGE_SIZE = 100;
+export const FIRST_PAGE = new URL(`/images?order=newest&limit=${PAGE_SIZE}`, location.href);
 export const UNREACHABLE = 'The service can’t be reached.';
 
 function parse(text) {
@@ -24,11 +26,12 @@ function nextPage(response) {
   return match && new URL(match[1], location.href);
 }
 
-// Read one page of the list.
+// Read one page of the list; an error of the service has a `status`.
 export async function readPage(url) {
   const response = await fetch(url, { headers: { Accept: 'application/json' } });
   if (!response.ok) {
-    throw new Error(explain(response.status, await response.text()));
+    const message = explain(response.status, await response.text());
+    throw Object.assign(new Error(message), { status: response.status });
   }
   return { images: await response.json(), next: nextPage(response) };
 }
@@ -43,13 +46,24 @@ export async function deleteImage(image) {
   }
 }
 
+// Return whether an image still exists; true if the service doesn't answer.
+export async function exists(image) {
+  try {
+    return (await fetch(image.image, { method: 'HEAD', cache: 'no-store' })).status !== 404;
+  } catch {
+    return true;
+  }
+}
+
 // Upload a file; resolve with { status, text, retryAfter }, where status 0 means no
-// answer. XMLHttpRequest is used because fetch() reports no upload progress.
-export function postImage(file, { onProgress, signal }) {
+// answer. A repeated upload with the same key stores nothing again. XMLHttpRequest is
+// used because fetch() reports no upload progress.
+export function postImage(file, { key, onProgress, signal }) {
   return new Promise((resolve) => {
     const request = new XMLHttpRequest();
     request.open('POST', '/images');
     request.setRequestHeader('Content-Type', 'application/octet-stream');
+    request.setRequestHeader('Idempotency-Key', `"${key}"`);
     for (const [name, value] of Object.entries(bearer())) {
       request.setRequestHeader(name, value);
     }

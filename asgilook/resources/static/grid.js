@@ -1,99 +1,164 @@
-// The grid of cards, which grows as its end comes near.
+// The grid of cards. Only cards near the visible part are in the document.
 
+import { layOut } from './layout.js';
+import { makeCard, placeCard, removeCard } from './card.js';
 import { collection } from './collection.js';
-import { $, make } from './dom.js';
-import { dimensions, makePicture } from './picture.js';
-import { openViewer } from './viewer.js';
+import { $ } from './dom.js';
 
-const BATCH = 60; // cards added at once
-const MARGIN = '900px'; // distance from the end at which cards are added
+const MARGIN = 900; // pixels above and below the window that have cards
+const READ_MARGIN = 1500; // pixels from the end at which the next page is read
+const KEEP_MARGIN = 2000; // pixels below the window that are kept in a refresh
 
-const cards = new Map(); // by id
-let shown = 0; // number of cards in the grid
+const grid = $('grid');
+const cards = new Map(); // by id: { card, box } of those in the document
+const arrived = new Set(); // ids of cards to be shown with an animation
+let ids = [];
+let boxes = []; // of all ids, sorted from top to bottom
 
-function makeCard(image) {
-  const [width, height] = image.size;
-  const ratio = Math.min(2.4, Math.max(0.62, width / height));
-  const about = make('span', { class: 'about', 'aria-hidden': 'true' }, dimensions(image));
-  const loaded = makePicture(image, `auto, ${Math.round(ratio * 230)}px`, {
-    loading: 'lazy',
-    decoding: 'async',
-  });
-  loaded.addEventListener('load', () => loaded.classList.add('there'), { once: true });
-  const link = make('a', { href: image.image }, loaded, about);
-  link.addEventListener('click', (event) => openViewer(event, image.id));
-  const card = make('li', { class: width < 160 || height < 100 ? 'card small' : 'card' }, link);
-  card.dataset.id = image.id;
-  card.style.setProperty('--ratio', ratio.toFixed(4));
-  return card;
-}
-
-function cardOf(id) {
-  if (!cards.has(id)) {
-    cards.set(id, makeCard(collection.get(id)));
-  }
-  return cards.get(id);
-}
-
-// Make the grid match the collection without moving cards that are in place.
-function draw() {
-  shown = Math.min(collection.ids.length, Math.max(shown, BATCH));
-  let place = $('grid').firstElementChild;
-  for (const id of collection.ids.slice(0, shown)) {
-    const card = cardOf(id);
-    if (card === place) {
-      place = place.nextElementSibling;
+// Return the index of the first card whose lower edge is below `y`.
+function firstBelow(y) {
+  let low = 0;
+  for (let high = boxes.length; low < high; ) {
+    const middle = (low + high) >> 1;
+    if (boxes[middle].top + boxes[middle].height > y) {
+      high = middle;
     } else {
-      $('grid').insertBefore(card, place);
+      low = middle + 1;
     }
   }
-  while (place !== null) {
-    const next = place.nextElementSibling;
-    place.remove();
-    place = next;
+  return low;
+}
+
+const visibleTop = () => -grid.getBoundingClientRect().top;
+
+// Return the first visible card that still exists, with its position, unless the top of
+// the grid is visible.
+function findAnchor() {
+  if (visibleTop() <= 0) {
+    return null;
   }
-  drawCount();
+  let index = firstBelow(visibleTop());
+  while (index < ids.length && !collection.get(ids[index])) {
+    index += 1;
+  }
+  return index < ids.length ? { id: ids[index], top: boxes[index].top } : null;
 }
 
-function drawCount() {
-  const count = collection.ids.length;
-  $('count').textContent = count ? count.toLocaleString('en') : '';
-  $('note').hidden = count > 0;
-  $('note').textContent = 'No pictures yet. The first one could be yours.';
+// Lay out all cards anew, without moving the first visible one.
+function layOutAll() {
+  const anchor = findAnchor();
+  const sections = collection
+    .sections()
+    .map((section) => section.map((id) => collection.get(id).size));
+  const layout = layOut(sections, grid.clientWidth, !collection.hasMore);
+  ids = [...collection.ids];
+  boxes = layout.boxes;
+  grid.style.height = `${layout.height}px`;
+  if (anchor) {
+    scrollBy(0, boxes[ids.indexOf(anchor.id)].top - anchor.top);
+  }
+  draw();
 }
 
-collection.addEventListener('change', ({ detail: { added, removed, index } }) => {
-  if (added) {
-    cardOf(added).classList.add('new');
-    shown += 1;
-  } else if (removed) {
-    cards.delete(removed);
-    shown -= index < shown ? 1 : 0;
-  } else {
-    for (const id of [...cards.keys()].filter((id) => !collection.get(id))) {
+// Return the indexes of the cards that should be in the document. A focused card stays,
+// so that the focus is not lost while scrolling.
+function wanted() {
+  const top = visibleTop();
+  const start = firstBelow(top - MARGIN);
+  const end = firstBelow(top + innerHeight + MARGIN);
+  const indexes = Array.from({ length: end - start }, (_, offset) => start + offset);
+  const focused = ids.indexOf(document.activeElement.closest('.card')?.dataset.id);
+  if (focused >= 0 && (focused < start || focused >= end)) {
+    indexes.push(focused);
+    indexes.sort((a, b) => a - b);
+  }
+  return indexes;
+}
+
+function draw() {
+  const indexes = wanted();
+  const keep = new Set(indexes.map((index) => ids[index]));
+  for (const [id, { card }] of cards) {
+    if (!keep.has(id)) {
+      removeCard(card);
       cards.delete(id);
     }
   }
-  draw();
+  let place = grid.firstElementChild;
+  for (const index of indexes) {
+    const card = drawCard(index);
+    if (card === place) {
+      place = place.nextElementSibling;
+    } else {
+      grid.insertBefore(card, place);
+    }
+  }
+  const last = firstBelow(visibleTop() + innerHeight + KEEP_MARGIN);
+  collection.lastNeeded = ids[Math.min(last, ids.length - 1)];
+}
+
+function drawCard(index) {
+  const id = ids[index];
+  const image = collection.get(id);
+  if (!cards.has(id)) {
+    cards.set(id, { card: makeCard(image), box: null });
+    cards.get(id).card.classList.toggle('new', arrived.delete(id));
+  }
+  const { card, box } = cards.get(id);
+  if (box !== boxes[index]) {
+    placeCard(card, image, boxes[index]);
+    cards.get(id).box = boxes[index];
+  }
+  // The list for screen readers is the whole one, not the part in the document.
+  card.ariaSetSize = collection.hasMore ? -1 : ids.length;
+  card.ariaPosInSet = index + 1;
+  return card;
+}
+
+function drawNotes() {
+  const { length } = collection.ids;
+  const count = length.toLocaleString('en');
+  $('count').textContent = collection.hasMore ? `${count}+` : length ? count : '';
+  $('more').hidden = !collection.hasMore;
+  $('note').hidden = length > 0;
+  $('note').textContent = 'No pictures yet. The first one could be yours.';
+}
+
+// Scroll to a card, if necessary, and return its link.
+export function reveal(id) {
+  const box = boxes[ids.indexOf(id)];
+  if (!box) {
+    return null;
+  }
+  const top = visibleTop();
+  if (box.top < top || box.top + box.height > top + innerHeight) {
+    scrollBy(0, box.top - top - (innerHeight - box.height) / 2);
+    draw();
+  }
+  return cards.get(id)?.card.querySelector('a');
+}
+
+collection.addEventListener('change', ({ detail: { added } }) => {
+  if (added) {
+    arrived.add(added);
+  }
+  drawNotes();
+  layOutAll();
   watchEnd();
 });
 
 collection.addEventListener('failed', ({ detail: error }) => {
-  if (collection.ids.length === 0) {
-    $('note').hidden = false;
-    $('note').textContent = `The list can’t be read: ${error.message} Trying again…`;
-  }
+  $('note').hidden = false;
+  $('note').textContent = `The list can’t be read: ${error.message} Trying again…`;
 });
 
 const end = new IntersectionObserver(
   (entries) => {
-    if (entries.at(-1).isIntersecting && shown < collection.ids.length) {
-      shown += BATCH;
-      draw();
-      watchEnd();
+    if (entries.at(-1).isIntersecting && collection.hasMore) {
+      collection.readMore();
     }
   },
-  { rootMargin: MARGIN },
+  { rootMargin: `${READ_MARGIN}px` },
 );
 
 // An observer reports the current state whenever it starts to observe.
@@ -102,7 +167,16 @@ function watchEnd() {
   end.observe($('end'));
 }
 
-$('viewer').addEventListener('close', () => {
-  const card = cards.get($('viewer').dataset.id);
-  (card?.querySelector('a') ?? $('grid')).focus();
-});
+let frame = null;
+
+function drawSoon() {
+  frame ??= requestAnimationFrame(() => {
+    frame = null;
+    draw();
+  });
+}
+
+addEventListener('scroll', drawSoon, { passive: true });
+addEventListener('resize', drawSoon);
+// This element is as wide as the grid, and its height doesn't change.
+new ResizeObserver(layOutAll).observe($('end'));

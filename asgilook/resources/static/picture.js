@@ -17,16 +17,27 @@ function candidates(image) {
   return [...thumbnails.reverse(), [image.image, image.size[0]]];
 }
 
+// Thumbnails exist as WebP too, which is smaller; images don't.
+function asWebP([uri, width]) {
+  return [uri.replace(/^(\/thumbnails\/.*)\.jpeg$/, '$1.webp'), width];
+}
+
+const makeSrcset = (all) => all.map(([uri, width]) => `${uri} ${width}w`).join(', ');
+
+// Return an <img> that loads the WebP of the best size, and the JPEG if that fails.
 export function makePicture(image, sizes, attributes) {
   const alt = `Picture of ${dimensions(image)} pixels, uploaded ${uploaded(image)}`;
   const [width, height] = image.size;
   const all = candidates(image);
-  const sources = {};
+  const element = make('img', { ...attributes, alt, width, height });
   if (all.length > 1) {
-    sources.sizes = sizes;
-    sources.srcset = all.map(([uri, w]) => `${uri} ${w}w`).join(', ');
+    element.sizes = sizes;
+    element.srcset = makeSrcset(all.map(asWebP));
+    const useJpeg = () => (element.srcset = makeSrcset(all));
+    element.addEventListener('error', useJpeg, { once: true });
   }
-  return make('img', { ...attributes, alt, width, height, ...sources, src: all[0][0] });
+  element.src = all[0][0];
+  return element;
 }
 
 // Return an <img> element for other pages, as text.

@@ -4,13 +4,24 @@ import { explain, postImage, UNREACHABLE } from './api.js';
 import { $, announce, make, sleep } from './dom.js';
 import { askForToken } from './token.js';
 
-const MAX_TRIES = 8; // while the service is too busy
+const MAX_TRIES = 8; // while the service is busy or unreachable
 const MAX_PAUSE = 60; // seconds between two tries
+const RETRIED = new Set([0, 502, 503, 504]); // statuses, where 0 means no answer
+
+// crypto.randomUUID() exists only in secure contexts: HTTPS and localhost.
+function randomUuid() {
+  const bytes = crypto.getRandomValues(new Uint8Array(16));
+  bytes[6] = (bytes[6] & 0x0f) | 0x40;
+  bytes[8] = (bytes[8] & 0x3f) | 0x80;
+  const digits = [...bytes].map((byte) => byte.toString(16).padStart(2, '0')).join('');
+  return digits.replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, '$1-$2-$3-$4-$5');
+}
 
 // Dispatches `done` (detail: the image), `failed`, `retry` and `dismiss`.
 export class Upload extends EventTarget {
   needsToken = false;
   #file;
+  #key = randomUuid(); // the same for every try, so that the file is stored once
   #name;
   #abort = new AbortController();
 
@@ -37,10 +48,10 @@ export class Upload extends EventTarget {
       this.#setState('sending', '0 %');
       this.bar.value = 0;
       const answer = await this.#send();
-      if (answer.status !== 503 || tries >= MAX_TRIES) {
+      if (!RETRIED.has(answer.status) || tries >= MAX_TRIES) {
         return this.#finish(answer);
       }
-      await this.#pause(answer.retryAfter);
+      await this.#pause(answer, 2 ** tries);
       if (this.#abort.signal.aborted) {
         return this.#finish(answer);
       }
@@ -56,18 +67,20 @@ export class Upload extends EventTarget {
 
   #send() {
     return postImage(this.#file, {
+      key: this.#key,
       onProgress: (event) => this.#showProgress(event),
       signal: this.#abort.signal,
     });
   }
 
-  async #pause(retryAfter) {
+  async #pause({ status, retryAfter }, fallback) {
     const cancelled = new Promise((resolve) =>
       this.#abort.signal.addEventListener('abort', resolve),
     );
-    const seconds = Math.min(MAX_PAUSE, Math.max(1, parseInt(retryAfter, 10) || 2));
+    const seconds = Math.min(MAX_PAUSE, Math.max(1, parseInt(retryAfter, 10) || fallback));
+    const reason = status ? 'The service is busy' : 'The service can’t be reached';
     for (let left = seconds; left > 0 && !this.#abort.signal.aborted; left -= 1) {
-      this.#setState('waiting', `The service is busy: again in ${left} s`);
+      this.#setState('waiting', `${reason}. Trying again in ${left} s`);
       await Promise.race([sleep(1000), cancelled]);
     }
   }

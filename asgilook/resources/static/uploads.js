@@ -22,7 +22,7 @@ export function uploadFiles(files) {
 function enqueue(upload) {
   upload.addEventListener('done', ({ detail: image }) => {
     counts.done += 1;
-    collection.add(image);
+    collection.addUploaded(image);
   });
   upload.addEventListener('failed', () => failed.add(upload));
   upload.addEventListener('retry', () => {

@@ -2,6 +2,7 @@
 
 import { collection } from './collection.js';
 import { $ } from './dom.js';
+import { reveal } from './grid.js';
 import { dimensions, makePicture, uploaded } from './picture.js';
 
 const MARGIN = 132; // pixels above and below the picture, as in gallery.css
@@ -10,15 +11,15 @@ let current = null; // id
 
 export const currentImage = () => collection.get(current);
 
-// Handle a click on a card; with a modifier key it is a link like any other.
-export function openViewer(event, id) {
-  if (event.ctrlKey || event.metaKey || event.shiftKey) {
-    return;
+// A click on a card opens the viewer; with a modifier key it is a link like any other.
+$('grid').addEventListener('click', (event) => {
+  const card = event.target.closest('.card');
+  if (card && !event.ctrlKey && !event.metaKey && !event.shiftKey) {
+    event.preventDefault();
+    show(card.dataset.id);
+    $('viewer').showModal();
   }
-  event.preventDefault();
-  show(id);
-  $('viewer').showModal();
-}
+});
 
 function show(id) {
   if (id === undefined) {
@@ -26,9 +27,9 @@ function show(id) {
     return;
   }
   current = id;
-  $('viewer').dataset.id = id;
   const image = collection.get(id);
-  $('stage').replaceChildren(makeStage(image));
+  const link = reveal(id); // the page behind follows, and reads more as needed
+  $('stage').replaceChildren(makeStage(image, link));
   $('viewer-title').textContent = `${dimensions(image)} pixels`;
   $('viewer-when').textContent = `Uploaded ${uploaded(image)}`;
   $('original').href = image.image;
@@ -36,13 +37,13 @@ function show(id) {
   $('viewer').dispatchEvent(new Event('show'));
 }
 
-function makeStage(image) {
+function makeStage(image, link) {
   const [width, height] = image.size;
   const fit = Math.min(innerWidth, width, ((innerHeight - MARGIN) * width) / height);
   const full = makePicture(image, `${Math.ceil(fit)}px`, { decoding: 'async' });
   full.style.setProperty('--width', width);
   full.style.setProperty('--ratio', width / height);
-  const preview = document.querySelector(`[data-id="${image.id}"] img.there`)?.currentSrc;
+  const preview = link?.querySelector('img.there')?.currentSrc;
   if (preview) {
     full.style.backgroundImage = `url("${preview}")`;
   }
@@ -51,12 +52,16 @@ function makeStage(image) {
 
 function updateButtons() {
   $('previous').disabled = collection.neighbor(current, -1) === undefined;
-  $('next').disabled = collection.neighbor(current, 1) === undefined;
+  $('next').disabled = collection.neighbor(current, 1) === undefined && !collection.hasMore;
 }
 
-function step(distance) {
-  const id = collection.neighbor(current, distance);
-  if (id !== undefined) {
+async function step(distance) {
+  const from = current;
+  if (distance > 0 && collection.neighbor(from, distance) === undefined) {
+    await collection.readMore();
+  }
+  const id = collection.neighbor(from, distance);
+  if (id !== undefined && current === from) {
     show(id);
   }
 }
@@ -87,6 +92,7 @@ $('viewer').addEventListener('keydown', (event) => {
   }
 });
 $('viewer').addEventListener('close', () => {
+  (reveal(current) ?? $('grid')).focus({ preventScroll: true });
   current = null;
   $('stage').replaceChildren();
 });

@@ -1,0 +1,145 @@
+"""Supervisor of the worker processes of `asgilook serve --workers N`.
+
+uvicorn's own stops all workers when one of them fails to start, then exits with 0
+(https://github.com/Kludex/uvicorn/pull/3001), and its workers outlive it when it is
+killed.
+
+NOTE(uvicorn): this overrides an undocumented method of `Multiprocess`. setup.py pins
+uvicorn below its next minor release; tests/cli/test_supervisor.py checks the method.
+"""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+import signal
+import socket
+import threading
+import time
+from multiprocessing.connection import wait
+from typing import Any
+
+import uvicorn
+from uvicorn.supervisors import Multiprocess
+from uvicorn.supervisors.multiprocess import Process
+
+log = logging.getLogger(__name__)
+
+COULD_NOT_START = 3
+
+# After SIGTERM, time limit for requests in progress, in seconds; and for the rest of a
+# worker's shutdown, if its supervisor is not there to kill it.
+GRACEFUL_SHUTDOWN = 10
+SHUTDOWN_MARGIN = 5
+
+# How long a worker may not answer the supervisor before it is replaced, in seconds.
+PING_TIMEOUT = 10
+
+# Seconds between two attempts to start a worker; doubled after each failure.
+MIN_DELAY = 0.5
+MAX_DELAY = 30.0
+
+
+class Supervisor(Multiprocess):
+    """Supervisor that restarts failed workers, with a growing delay between attempts.
+
+    Stops only if no worker has ever started.
+    """
+
+    def __init__(self, config: uvicorn.Config, sockets: list[socket.socket]) -> None:
+        super().__init__(config, sockets)
+        self.exit_code = 0
+        self._has_served = False
+        self._ready: set[Process] = set()
+        # By the position of the worker: failed attempts, and the time of the next one.
+        self._failures: dict[int, int] = {}
+        self._retry_at: dict[int, float] = {}
+
+    def keep_subprocess_alive(self) -> None:
+        """Replace workers that have ended or hang (called every half second)."""
+        self._ready.intersection_update(self.processes)
+        for index, process in enumerate(self.processes):
+            if self.should_exit.is_set():
+                return
+            if index in self._retry_at:
+                self._retry(index)
+                continue
+            has_started = _ping(process)
+            if has_started is None:
+                self._replace(index, process)
+            elif has_started:
+                self._ready.add(process)
+                self._failures.pop(index, None)
+                self._has_served = True
+
+    def _replace(self, index: int, process: Process) -> None:
+        process.kill()
+        process.join()
+        if process in self._ready:
+            log.error('worker [%d] ended unexpectedly; restarting it', process.pid)
+            self._retry_at[index] = 0.0
+        else:
+            failures = self._failures[index] = self._failures.get(index, 0) + 1
+            delay = min(MIN_DELAY * 2 ** (failures - 1), MAX_DELAY)
+            self._retry_at[index] = time.monotonic() + delay
+            log.error(
+                'worker [%d] failed to start; next attempt in %.1f s',
+                process.pid,
+                delay,
+            )
+            if not self._has_served and len(self._failures) >= len(self.processes):
+                log.error('no worker could start; exiting')
+                self.exit_code = COULD_NOT_START
+                self.should_exit.set()
+        self._retry(index)
+
+    def _retry(self, index: int) -> None:
+        if self.should_exit.is_set() or time.monotonic() < self._retry_at[index]:
+            return
+        del self._retry_at[index]
+        self.processes[index] = Process(self.config, self.sockets)
+        self.processes[index].start()
+
+
+def _ping(process: Process) -> bool | None:
+    """Return whether a worker has started; None if it has ended or hangs."""
+    connection, sentinel = process.parent_conn, process.process.sentinel
+    try:
+        connection.send(b'ping')
+        ready = wait([connection, sentinel], PING_TIMEOUT)
+        if sentinel in ready or connection not in ready:
+            return None
+        return bool(connection.recv())
+    except (OSError, EOFError):
+        return None
+
+
+def supervise(config: uvicorn.Config) -> int:
+    """Run worker processes until a signal ends them; return the exit code."""
+    sock = config.bind_socket()
+    try:
+        supervisor = Supervisor(config, [sock])
+        supervisor.run()
+    finally:
+        sock.close()
+    return supervisor.exit_code
+
+
+def worker_app() -> Any:
+    """Return the app, in a worker that shuts down when its supervisor ends."""
+    threading.Thread(target=_follow_supervisor, daemon=True).start()
+    # NOTE(startup): the app is created here; the supervisor needs none.
+    from ..asgi import app
+
+    return app
+
+
+def _follow_supervisor() -> None:
+    supervisor = multiprocessing.parent_process()
+    if supervisor is not None:
+        supervisor.join()
+        log.error('the supervisor has ended; shutting down')
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(GRACEFUL_SHUTDOWN + SHUTDOWN_MARGIN)
+        os._exit(1)

@@ -1,0 +1,146 @@
+"""Cached responses, which can be sent without Falcon.
+
+They have the status, headers and body that Falcon would send: their heads are built
+from the same representation. `DecisiveHeaders` lists the requests that Falcon has to
+answer.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import OrderedDict
+from collections.abc import Iterable
+from typing import Literal, get_args
+
+from ..config import Config
+from .asgi_types import ResponseHead
+from .record import Record, Representation
+
+Tier = Literal['memory', 'redis']
+
+CACHE_HEADER = 'X-ASGILook-Cache'
+
+# Responses in memory, including those without their bodies.
+MAX_ENTRIES = 16384
+
+_PRECONDITIONS = frozenset({b'if-match', b'if-unmodified-since'})
+_VALIDATORS = frozenset({b'if-none-match', b'if-modified-since'})
+_RANGES = frozenset({b'range', b'if-range'})
+_CORS = frozenset({b'origin'})
+
+
+class DecisiveHeaders:
+    """The request headers that can change the answer to a GET of a cached URL.
+
+    `Accept` is the only other one: it selects among the representations of a negotiated
+    URL. Whatever else browsers and proxies add changes no answer.
+
+    Attributes:
+        for_body: those that can change a 200.
+        for_unmodified: those that can change the 304 for a matching `If-None-Match`,
+            which takes precedence over the others (RFC 9110 section 13.2.2).
+    """
+
+    def __init__(self, config: Config) -> None:
+        origin = _CORS if config.cors_origins is not None else frozenset()
+        self.for_unmodified = _PRECONDITIONS | origin
+        self.for_body = self.for_unmodified | _VALIDATORS | _RANGES
+
+
+@dataclasses.dataclass(slots=True)
+class CachedResponse:
+    """A response whose body is in memory, or else in Redis.
+
+    Attributes:
+        representation: what it was built from.
+        target: canonical URL path, with the query if there is one.
+        route: URL template of its resource, for the metrics.
+        length: of the body, in bytes.
+        body: None if only Redis has it.
+        etag: as in `If-None-Match`.
+        heads: headers of the 200, by the tier that has the body.
+        unmodified_head: headers of the 304.
+    """
+
+    representation: Representation
+    target: str | None
+    route: str | None
+    length: int
+    body: bytes | None
+    etag: bytes
+    heads: dict[Tier, ResponseHead]
+    unmodified_head: ResponseHead
+
+
+class MemoryTier:
+    """Cached responses by their keys; the least recently used are dropped first.
+
+    Their number is limited to `MAX_ENTRIES`, their bodies to `max_bytes` in total.
+    """
+
+    def __init__(self, max_bytes: int) -> None:
+        self.max_bytes = max_bytes
+        self._bytes = 0
+        self._entries: OrderedDict[str, CachedResponse] = OrderedDict()
+
+    def get(self, key: str | None) -> CachedResponse | None:
+        """Return an entry, and mark it as recently used."""
+        if key is None or key not in self._entries:
+            return None
+        self._entries.move_to_end(key)
+        return self._entries[key]
+
+    def put(self, entry: CachedResponse) -> None:
+        """Add or replace an entry; a body larger than the tier is left out."""
+        key = str(entry.representation.key)
+        self.drop(key)
+        if entry.length > self.max_bytes:
+            entry.body = None
+        self._entries[key] = entry
+        self._bytes += _size(entry)
+        while self._bytes > self.max_bytes or len(self._entries) > MAX_ENTRIES:
+            self.drop(next(iter(self._entries)))
+
+    def drop(self, key: str) -> None:
+        """Remove an entry, if there is one."""
+        entry = self._entries.pop(key, None)
+        if entry is not None:
+            self._bytes -= _size(entry)
+
+
+def _size(entry: CachedResponse) -> int:
+    return 0 if entry.body is None else entry.length
+
+
+def make_response(
+    record: Record, representation: Representation, body: bytes
+) -> CachedResponse:
+    """Build the heads, in the order in which the middleware adds their headers."""
+    common = _encode(representation.headers)
+    entity = {
+        'content-type': representation.content_type,
+        'content-length': str(len(body)),
+    }
+    heads: dict[Tier, ResponseHead] = {
+        tier: _encode(hit_headers(tier).items()) + common + _encode(entity.items())
+        for tier in get_args(Tier)
+    }
+    return CachedResponse(
+        representation,
+        record.target,
+        record.route,
+        length=len(body),
+        body=body,
+        etag=f'"{representation.etag}"'.encode(),
+        heads=heads,
+        unmodified_head=common,
+    )
+
+
+def hit_headers(tier: str) -> dict[str, str]:
+    """Return the headers that state which tier had the body (RFC 9211)."""
+    return {CACHE_HEADER: 'Hit', 'Cache-Status': f'ASGILook; hit; detail={tier}'}
+
+
+def _encode(headers: Iterable[tuple[str, str]]) -> tuple[tuple[bytes, bytes], ...]:
+    return tuple((name.lower().encode(), value.encode()) for name, value in headers)

@@ -1,0 +1,264 @@
+from __future__ import annotations
+
+import inspect
+import multiprocessing
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import uvicorn
+from uvicorn.supervisors import Multiprocess
+from uvicorn.supervisors.multiprocess import Process
+
+from asgilook.cli import supervisor
+from asgilook.cli.supervisor import Supervisor
+
+from ..servers import Server, until
+
+
+class Worker:
+    """A worker process that is only pretended."""
+
+    started: list[Worker]
+
+    def __init__(self, config: Any, sockets: Any) -> None:
+        self.parent_conn, self._child_conn = multiprocessing.Pipe()
+        self._sentinel, self._end = os.pipe()
+        self.process = SimpleNamespace(sentinel=self._sentinel)
+        self.pid = id(self)
+        self.has_started = False
+        self.killed = False
+
+    def start(self) -> None:
+        self.started.append(self)
+
+    def answer(self, *, has_started: bool) -> None:
+        """Answer the next ping, in advance."""
+        while self._child_conn.poll():
+            self._child_conn.recv()
+        self._child_conn.send(has_started)
+
+    def end(self) -> None:
+        os.close(self._end)
+        self._end = -1
+
+    def kill(self) -> None:
+        self.killed = True
+        self.parent_conn.close()
+        self._child_conn.close()
+        if self._end >= 0:
+            self.end()
+
+    def join(self) -> None:
+        os.close(self._sentinel)
+
+    def terminate(self) -> None:
+        if not self.killed:
+            self.kill()
+            self.join()
+
+
+class Clock:
+    now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(supervisor, 'time', clock)
+    return clock
+
+
+@pytest.fixture
+def supervised(monkeypatch: pytest.MonkeyPatch, clock: Clock) -> Iterator[Supervisor]:
+    """Yield a supervisor of two workers, which have not started yet."""
+    monkeypatch.setattr(signal, 'signal', lambda number, handler: None)
+    monkeypatch.setattr(supervisor, 'Process', Worker)
+    monkeypatch.setattr(supervisor, 'PING_TIMEOUT', 0.01)
+    Worker.started = []
+    supervised = Supervisor(uvicorn.Config('app', workers=2, log_config=None), [])
+    supervised.processes = [Worker(None, None), Worker(None, None)]  # type: ignore[list-item]
+    yield supervised
+    supervised.terminate_all()
+
+
+def workers(supervised: Supervisor) -> list[Worker]:
+    return supervised.processes  # type: ignore[return-value]
+
+
+def test_hook_of_uvicorn() -> None:
+    assert 'self.keep_subprocess_alive()' in inspect.getsource(Multiprocess.run)
+    source = inspect.getsource(Process)
+    assert 'self.parent_conn, self.child_conn = Pipe()' in source
+    assert 'self.child_conn.send(self.server.started)' in source
+    names = ['self', 'config', 'sockets']
+    assert [*inspect.signature(Process.__init__).parameters] == names
+
+
+def test_running_worker_is_left_alone(supervised: Supervisor) -> None:
+    for worker in workers(supervised):
+        worker.answer(has_started=True)
+    supervised.keep_subprocess_alive()
+    assert Worker.started == []
+
+
+def test_ended_worker_is_restarted_at_once(supervised: Supervisor) -> None:
+    first, second = workers(supervised)
+    for _ in range(5):
+        for worker in workers(supervised):
+            worker.answer(has_started=True)
+        supervised.keep_subprocess_alive()
+        workers(supervised)[0].end()
+        second.answer(has_started=True)
+        supervised.keep_subprocess_alive()
+    assert first.killed
+    assert len(Worker.started) == 5
+    assert workers(supervised) == [Worker.started[-1], second]
+
+
+def test_worker_that_hangs_is_replaced(supervised: Supervisor) -> None:
+    first, second = workers(supervised)
+    second.answer(has_started=True)
+    supervised.keep_subprocess_alive()
+    assert first.killed
+    assert not second.killed
+
+
+def test_failed_start_is_repeated_with_a_growing_delay(
+    supervised: Supervisor, clock: Clock
+) -> None:
+    _, second = workers(supervised)
+    delays = []
+    for _ in range(9):
+        workers(supervised)[0].end()
+        failed = clock.now
+        count = len(Worker.started)
+        while len(Worker.started) == count:
+            second.answer(has_started=True)
+            supervised.keep_subprocess_alive()
+            clock.now += 0.25
+        delays.append(clock.now - 0.25 - failed)
+    assert delays == [0.5, 1, 2, 4, 8, 16, 30, 30, 30]
+    assert not supervised.should_exit.is_set()
+
+    workers(supervised)[0].answer(has_started=True)
+    second.answer(has_started=True)
+    supervised.keep_subprocess_alive()
+    workers(supervised)[0].end()
+    second.answer(has_started=True)
+    supervised.keep_subprocess_alive()
+    assert len(Worker.started) == 10
+
+
+def test_worker_that_is_starting_is_left_alone(supervised: Supervisor) -> None:
+    first, second = workers(supervised)
+    first.answer(has_started=False)
+    second.answer(has_started=False)
+    supervised.keep_subprocess_alive()
+    assert Worker.started == []
+
+
+def test_no_worker_can_start(supervised: Supervisor) -> None:
+    first, second = workers(supervised)
+    first.end()
+    second.answer(has_started=False)
+    supervised.keep_subprocess_alive()
+    assert supervised.exit_code == 0
+    second.end()
+    supervised.keep_subprocess_alive()
+    assert supervised.exit_code == 3
+    assert supervised.should_exit.is_set()
+    supervised.keep_subprocess_alive()
+    assert Worker.started == []
+
+
+def test_lost_connection_to_a_worker(supervised: Supervisor) -> None:
+    first, second = workers(supervised)
+    first.parent_conn.close()
+    second.answer(has_started=True)
+    supervised.keep_subprocess_alive()
+    assert first.killed
+
+
+def test_supervise(monkeypatch: pytest.MonkeyPatch) -> None:
+    sockets: list[socket.socket] = []
+
+    def run(self: Supervisor) -> None:
+        sockets.extend(self.sockets)
+        self.exit_code = 3
+
+    monkeypatch.setattr(signal, 'signal', lambda number, handler: None)
+    monkeypatch.setattr(Supervisor, 'run', run)
+    config = uvicorn.Config('app', port=0, workers=2, log_config=None)
+    assert supervisor.supervise(config) == 3
+    assert [sock.fileno() for sock in sockets] == [-1]
+
+
+@pytest.mark.parametrize('has_supervisor', [True, False])
+def test_worker_follows_its_supervisor(
+    monkeypatch: pytest.MonkeyPatch, has_supervisor: bool
+) -> None:
+    calls: list[Any] = []
+    parent = SimpleNamespace(join=lambda: calls.append('join'))
+    monkeypatch.setattr(
+        multiprocessing, 'parent_process', lambda: parent if has_supervisor else None
+    )
+    monkeypatch.setattr(os, 'kill', lambda pid, number: calls.append(number))
+    monkeypatch.setattr(os, '_exit', calls.append)
+    monkeypatch.setattr(time, 'sleep', calls.append)
+    before = {*threading.enumerate()}
+    app = supervisor.worker_app()
+    for thread in {*threading.enumerate()} - before:
+        thread.join()
+    assert callable(app)
+    assert calls == (['join', signal.SIGTERM, 15, 1] if has_supervisor else [])
+
+
+class FailingServer(Server):
+    """The service, with workers that fail to start while the file `failing` exists."""
+
+    def __init__(self, folder: Path, *options: str) -> None:
+        os.environ['FAIL_WHILE'] = str(folder / 'failing')
+        super().__init__(folder, *options, program=('tests.cli.failing_start',))
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.stop()
+
+
+def test_failing_worker_stops_no_other(tmp_path: Path) -> None:
+    failing = tmp_path / 'failing'
+    with FailingServer(tmp_path, '--workers', '2') as server:
+        failing.touch()
+        os.kill(server.workers[0], signal.SIGKILL)
+        server.logged('failed to start; next attempt in 1.0 s')
+        assert server.get('/healthz/live').status == 200
+        failing.unlink()
+        server.logged('Application startup complete', 3)
+        assert server.stop() == 0
+
+
+def test_service_that_cannot_start(tmp_path: Path) -> None:
+    (tmp_path / 'failing').touch()
+    server = FailingServer(tmp_path, '--workers', '2')
+    assert server.wait() == 3
+    assert 'no worker could start' in server.log
+
+
+def test_workers_end_with_their_supervisor(tmp_path: Path) -> None:
+    with Server(tmp_path, '--workers', '2') as server:
+        workers, port = server.workers, server.port
+        os.kill(server.pid, signal.SIGKILL)
+        server.wait()
+        with Server(tmp_path, '--port', str(port)) as successor:
+            assert successor.get('/healthz/live').status == 200
+        until(lambda: not any(os.path.exists(f'/proc/{pid}') for pid in workers))

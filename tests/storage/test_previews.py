@@ -1,0 +1,556 @@
+"""Previews: the bytes of a thumbnail never depend on them."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import random
+import shutil
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from asgilook import renderer
+from asgilook.config import Config
+from asgilook.errors import ImageNotFound, StorageUnavailable, StoredImageDamaged
+from asgilook.imaging import reduction, transform
+from asgilook.metrics import Metrics
+from asgilook.models import Image
+from asgilook.storage import previews as previews_module
+from asgilook.storage.atomic import TEMPORARY, NewFile
+from asgilook.storage.previews import FOLDER, FolderPreviews, Previews
+from asgilook.store import Store
+from tests import samples
+from tests.conftest import files, logged, place
+
+FIRST = '00000000-0000-4000-8000-000000000001'
+SECOND = '00000000-0000-4000-8000-000000000002'
+PHOTO = samples.photo(1600, 1200)
+TURNED = samples.camera(samples.scene(1600, 1200), 6)
+ODD = samples.photo(2001, 1001)
+SIZES = [(800, 600), (400, 300), (200, 150), (100, 75)]
+PREVIEW = SIZES[0]
+
+
+class Service:
+    """An open store, with its metrics and its folder of previews."""
+
+    def __init__(self, config: Config) -> None:
+        self.metrics = Metrics()
+        self.store = Store(config, self.metrics)
+        self.folder = Path(config.storage_path, FOLDER)
+
+    async def save(self, image_id: str, body: bytes) -> Image:
+        async with self.store.upload() as upload:
+            await upload.write(body)
+            return await self.store.save(image_id, upload)
+
+    async def thumbnails(self, image: Image) -> list[bytes]:
+        """Return all thumbnails of an image, which no longer shares earlier renders."""
+        await asyncio.sleep(0.01)
+        return [
+            await self.store.make_thumbnail(image, size, format_)
+            for size in reversed(image.reductions(64))
+            for format_ in ('jpeg', 'webp')
+        ]
+
+    def count(self, event: str) -> int:
+        """Return how many previews were stored, made or used."""
+        labels = {'event': event}
+        name = 'asgilook_preview_duration_seconds_count'
+        return int(self.metrics.registry.get_sample_value(name, labels) or 0)
+
+
+@asynccontextmanager
+async def opened(config: Config) -> AsyncIterator[Service]:
+    service = Service(config)
+    await service.store.start()
+    try:
+        yield service
+    finally:
+        await service.store.stop()
+
+
+@pytest.fixture(autouse=True)
+def _no_sharing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no render and no preview be shared with a later request."""
+    monkeypatch.setattr('asgilook.concurrency.KEEP_SECONDS', 0)
+
+
+@pytest.fixture
+def run(config: Config) -> Callable[[Callable[[Service], Awaitable[None]]], None]:
+    """Return a function that runs a scenario on an open store."""
+
+    def run(scenario: Callable[[Service], Awaitable[None]]) -> None:
+        async def main() -> None:
+            async with opened(config) as service:
+                await scenario(service)
+
+        asyncio.run(main())
+
+    return run
+
+
+Run = Callable[[Callable[[Service], Awaitable[None]]], None]
+
+
+async def until(condition: Callable[[], object]) -> None:
+    async with asyncio.timeout(20):
+        while not condition():  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+
+# -- When they are made ---------------------------------------------------------------
+
+
+def test_upload_that_is_kept_stores_its_preview(config: Config, run: Run) -> None:
+    async def scenario(service: Service) -> None:
+        image = await service.save(FIRST, PHOTO)
+        assert os.listdir(service.folder) == [FIRST]
+        stored = (service.folder / FIRST).read_bytes()
+        thumbnail = await service.store.make_thumbnail(image, PREVIEW)
+        assert samples.decode(thumbnail).size == PREVIEW
+        assert stored.startswith(thumbnail)
+        assert (service.count('upload'), service.count('used')) == (1, 1)
+        assert service.count('request') == 0
+
+    run(scenario)
+
+
+@pytest.mark.parametrize('body', [TURNED, ODD, samples.png(1600, 1200)])
+def test_other_uploads_get_their_preview_when_idle(run: Run, body: bytes) -> None:
+    async def scenario(service: Service) -> None:
+        for image_id in (FIRST, SECOND):
+            await service.save(image_id, body)
+        await until(lambda: service.count('idle') == 2)
+        assert set(os.listdir(service.folder)) == {FIRST, SECOND}
+        assert service.count('request') == service.count('upload') == 0
+
+    run(scenario)
+
+
+def test_idle_previews_wait_for_other_jobs(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(renderer, 'IDLE_SECONDS', 0.001)
+
+    async def scenario(service: Service) -> None:
+        pool = service.store._pool  # to keep it busy without a thread
+        pool.pending += 1
+        await service.save(FIRST, TURNED)
+        await asyncio.sleep(0.05)
+        assert service.count('idle') == 0
+        pool.pending -= 1
+        await until(lambda: service.count('idle'))
+
+    run(scenario)
+
+
+def test_idle_preview_of_a_deleted_image(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(renderer, 'IDLE_SECONDS', 0.05)
+
+    async def scenario(service: Service) -> None:
+        image = await service.save(FIRST, TURNED)
+        await service.store.delete(image)
+        await service.save(SECOND, TURNED)
+        await until(lambda: service.count('idle'))
+        assert os.listdir(service.folder) == [SECOND]
+
+    run(scenario)
+
+
+@pytest.mark.parametrize('size', [(1500, 1000), (64, 30_000), (1300, 1300)])
+def test_images_without_a_preview(
+    config: Config, run: Run, size: tuple[int, int]
+) -> None:
+    config.min_thumb_size = 700
+
+    async def scenario(service: Service) -> None:
+        image = await service.save(FIRST, samples.photo(*size))
+        await service.thumbnails(image)
+        assert files(config) == {FIRST}
+
+    run(scenario)
+
+
+@pytest.mark.parametrize(
+    ('full', 'minimum', 'expected'),
+    [
+        ((1500, 1000), 64, None),
+        ((1501, 1000), 64, (750, 500)),
+        ((4000, 3000), 64, (1000, 750)),
+        ((4608, 3456), 64, (1152, 864)),
+        ((2048, 2048), 64, (1024, 1024)),
+        ((2050, 2050), 64, (512, 512)),
+        ((4000, 3000), 751, None),
+        ((60_000, 60), 64, None),
+    ],
+)
+def test_preview_size(
+    full: tuple[int, int], minimum: int, expected: tuple[int, int] | None
+) -> None:
+    assert reduction.preview_size(full, minimum) == expected
+    if expected is not None:
+        assert expected in Image(FIRST, full, 1, 1).reductions(minimum)
+
+
+# -- Identity -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize('body', [PHOTO, TURNED, ODD])
+def test_bytes_depend_on_the_image_alone(
+    config: Config, run: Run, body: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(renderer, 'IDLE_SECONDS', 99)
+
+    async def scenario(service: Service) -> None:
+        image = await service.save(FIRST, body)
+        expected = await service.thumbnails(image)
+        for size in image.reductions(64):
+            shutil.rmtree(service.folder)
+            for _ in range(2):
+                thumbnail = await service.store.make_thumbnail(image, size)
+                assert thumbnail in expected
+        assert await service.thumbnails(image) == expected
+
+    run(scenario)
+
+
+def truncate(path: Path, others: dict[str, bytes]) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def fill(path: Path, others: dict[str, bytes]) -> None:
+    path.write_bytes(random.Random(1).randbytes(9999))
+
+
+def flip(path: Path, others: dict[str, bytes]) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def empty(path: Path, others: dict[str, bytes]) -> None:
+    path.write_bytes(b'')
+
+
+def swap(path: Path, others: dict[str, bytes]) -> None:
+    path.write_bytes(others['image'])
+
+
+def requality(path: Path, others: dict[str, bytes]) -> None:
+    path.write_bytes(others['quality'])
+
+
+def directory(path: Path, others: dict[str, bytes]) -> None:
+    path.unlink()
+    (path / 'full').mkdir(parents=True)
+
+
+def loop(path: Path, others: dict[str, bytes]) -> None:
+    path.unlink()
+    path.symlink_to(path)
+
+
+def pipe(path: Path, others: dict[str, bytes]) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+def remove(path: Path, others: dict[str, bytes]) -> None:
+    path.unlink()
+
+
+def remove_all(path: Path, others: dict[str, bytes]) -> None:
+    shutil.rmtree(path.parent)
+
+
+def block(path: Path, others: dict[str, bytes]) -> None:
+    shutil.rmtree(path.parent)
+    path.parent.touch()
+
+
+Damage = Callable[[Path, dict[str, bytes]], None]
+
+
+@pytest.mark.parametrize(
+    ('damage', 'is_stored'),
+    [
+        *((damage, True) for damage in (truncate, fill, flip, empty, swap)),
+        *((damage, True) for damage in (requality, loop, pipe, remove, remove_all)),
+        *((damage, False) for damage in (directory, block)),
+    ],
+)
+def test_damaged_preview_is_made_again(
+    config: Config,
+    caplog: pytest.LogCaptureFixture,
+    damage: Damage,
+    is_stored: bool,
+) -> None:
+    async def main() -> None:
+        others = {}
+        config.jpeg_quality = 60
+        async with opened(config) as service:
+            await service.save(FIRST, PHOTO)
+            others['quality'] = (service.folder / FIRST).read_bytes()
+        config.jpeg_quality = 85
+        async with opened(config) as service:
+            image = await service.store.get(FIRST)
+            await service.save(SECOND, samples.photo(1600, 1200, seed=1))
+            others['image'] = (service.folder / SECOND).read_bytes()
+            expected = await service.thumbnails(image)
+            assert service.count('request') == 1
+            content = (service.folder / FIRST).read_bytes()
+            damage(service.folder / FIRST, others)
+            assert await service.thumbnails(image) == expected
+            if is_stored:
+                assert service.count('request') == 2
+                assert (service.folder / FIRST).read_bytes() == content
+
+    asyncio.run(main())
+    assert len(logged(caplog)) == (not is_stored)
+
+
+def test_replaced_image_gets_a_new_preview(config: Config, run: Run) -> None:
+    async def scenario(service: Service) -> None:
+        image = await service.save(FIRST, PHOTO)
+        before = await service.thumbnails(image)
+        other = await service.save(SECOND, samples.photo(1600, 1200, seed=1))
+        expected = await service.thumbnails(other)
+        shutil.copy(f'{config.storage_path}/{SECOND}', f'{config.storage_path}/{FIRST}')
+        again = await service.store.get(FIRST)
+        assert again != image
+        assert await service.thumbnails(again) == expected != before
+
+    run(scenario)
+
+
+def test_image_replaced_while_its_preview_is_made(
+    config: Config, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def replace(*args: Any, **kwargs: Any) -> bytes:
+        path.write_bytes(samples.photo(1600, 1200, seed=1))
+        return original(*args, **kwargs)
+
+    original, path = transform.thumbnail, Path(config.storage_path, FIRST)
+
+    async def scenario(service: Service) -> None:
+        image = await service.save(FIRST, TURNED)
+        monkeypatch.setattr(transform, 'thumbnail', replace)
+        await service.store.make_thumbnail(image, image.reductions(64)[0])
+        assert files(config) == {FIRST}
+
+    run(scenario)
+
+
+def test_damaged_image_has_no_preview(config: Config, run: Run) -> None:
+    placed = place(config, PHOTO)
+    path = Path(config.storage_path, placed['id'])
+    path.write_bytes(PHOTO[: len(PHOTO) // 2])
+
+    async def scenario(service: Service) -> None:
+        image = await service.store.get(placed['id'])
+        for size in SIZES:
+            with pytest.raises(StoredImageDamaged):
+                await service.store.make_thumbnail(image, size)
+        assert files(config) == {placed['id']}
+
+    run(scenario)
+
+
+def test_concurrent_requests_make_a_preview_once(config: Config, run: Run) -> None:
+    placed = place(config, PHOTO)
+
+    async def scenario(service: Service) -> None:
+        image = await service.store.get(placed['id'])
+        renders = [
+            service.store.make_thumbnail(image, size) for size in SIZES for _ in '123'
+        ]
+        await asyncio.gather(*renders)
+        assert service.count('request') == 1
+
+    run(scenario)
+
+
+def test_previews_removed_under_load(config: Config, run: Run) -> None:
+    async def scenario(service: Service) -> None:
+        image = await service.save(FIRST, PHOTO)
+        expected = set(await service.thumbnails(image))
+        done = False
+
+        async def request() -> None:
+            while not done:
+                for size in SIZES:
+                    assert await service.store.make_thumbnail(image, size) in expected
+
+        tasks = [asyncio.create_task(request()) for _ in range(3)]
+        for _ in range(20):
+            await asyncio.sleep(0.02)
+            shutil.rmtree(service.folder, ignore_errors=True)
+        done = True
+        await asyncio.gather(*tasks)
+        assert service.count('request') > 1
+
+    run(scenario)
+
+
+# -- Deletions ----------------------------------------------------------------------
+
+
+def test_deletion_removes_the_preview(config: Config, run: Run) -> None:
+    async def scenario(service: Service) -> None:
+        image = await service.save(FIRST, PHOTO)
+        await service.save(SECOND, PHOTO)
+        await service.store.delete(image)
+        assert os.listdir(service.folder) == [SECOND]
+        with pytest.raises(ImageNotFound):
+            await service.store.delete(image)
+
+    run(scenario)
+
+
+def test_deletion_while_a_preview_is_stored(
+    config: Config, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    placed = place(config, PHOTO)
+
+    def write(files: FolderPreviews, image_id: str, content: bytes) -> None:
+        os.unlink(f'{config.storage_path}/{image_id}')
+        original(files, image_id, content)
+
+    original = FolderPreviews.write
+    monkeypatch.setattr(FolderPreviews, 'write', write)
+
+    async def scenario(service: Service) -> None:
+        image = await service.store.get(placed['id'])
+        thumbnail = await service.store.make_thumbnail(image, PREVIEW)
+        assert samples.decode(thumbnail).size == PREVIEW
+        assert os.listdir(service.folder) == []
+
+    run(scenario)
+
+
+def test_preview_that_cannot_be_removed(
+    config: Config,
+    run: Run,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def remove(files: FolderPreviews, image_id: str) -> None:
+        raise PermissionError(errno.EACCES, 'Permission denied')
+
+    monkeypatch.setattr(FolderPreviews, 'remove', remove)
+
+    async def scenario(service: Service) -> None:
+        for image_id in (FIRST, SECOND):
+            await service.store.delete(await service.save(image_id, PHOTO))
+
+    run(scenario)
+    (line,) = logged(caplog)
+    assert line.startswith(f"WARNING can't remove the preview of {FIRST}: ")
+
+
+# -- Failures of the storage --------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    'error',
+    [
+        OSError(errno.ENOSPC, 'No space left on device'),
+        PermissionError(errno.EACCES, 'Permission denied'),
+        StorageUnavailable('Read-only bucket.'),
+    ],
+)
+def test_preview_that_cannot_be_stored(
+    config: Config,
+    run: Run,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    error: Exception,
+) -> None:
+    def write(files: FolderPreviews, image_id: str, content: bytes) -> None:
+        raise error
+
+    async def scenario(service: Service) -> None:
+        expected = await service.thumbnails(await service.save(FIRST, PHOTO))
+        await service.store.delete(await service.store.get(FIRST))
+        with monkeypatch.context() as patch:
+            patch.setattr(FolderPreviews, 'write', write)
+            image = await service.save(FIRST, PHOTO)
+            assert await service.thumbnails(image) == expected
+            assert os.listdir(service.folder) == []
+            assert len(logged(caplog)) == 1
+            patch.setattr(previews_module, '_LOG_INTERVAL', 0)
+        assert await service.thumbnails(image) == expected
+        assert os.listdir(service.folder) == [FIRST]
+
+    run(scenario)
+
+
+def test_log_of_failures_once_a_minute(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    clock = [1000.0]
+    monkeypatch.setattr('time.monotonic', lambda: clock[0])
+    previews = Previews(FolderPreviews(str(tmp_path / 'missing')), renderer='r')
+    image = Image(FIRST, (9, 9), 9, 9)
+    for clock[0], lines in ((1000.0, 1), (1001.0, 1), (1059.9, 1), (1060.1, 2)):
+        previews.write(image, b'jpeg')
+        assert len(logged(caplog)) == lines
+        assert previews.read(image) is None
+
+
+def test_no_temporary_remains_after_a_failed_write(tmp_path: Path) -> None:
+    files = FolderPreviews(str(tmp_path))
+    (tmp_path / FOLDER / FIRST / 'full').mkdir(parents=True)
+    with pytest.raises(OSError, match='directory'):
+        files.write(FIRST, b'content')
+    assert os.listdir(tmp_path / FOLDER) == [FIRST]
+
+
+def test_temporaries_of_dead_processes_are_swept(config: Config, run: Run) -> None:
+    folder = Path(config.storage_path, FOLDER)
+    folder.mkdir(parents=True)
+    (folder / f'{TEMPORARY}dead').touch()
+    living = NewFile(str(folder), durable=False)
+
+    async def scenario(service: Service) -> None:
+        assert len(os.listdir(service.folder)) == 1
+
+    run(scenario)
+    living.close()
+
+
+def test_previews_are_not_images(
+    config: Config, run: Run, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scenario(service: Service) -> None:
+        await service.save(FIRST, PHOTO)
+        page = await service.store.list_images(9)
+        (service.folder / SECOND).write_bytes(b'another')
+        again = await service.store.list_images(9)
+        assert [image.image_id for image in again.images] == [FIRST]
+        assert again == page
+
+    for _ in range(2):
+        run(scenario)
+    assert logged(caplog) == []
+
+
+def test_image_ids(tmp_path: Path) -> None:
+    files = FolderPreviews(str(tmp_path))
+    assert list(files.image_ids()) == []
+    files.write(FIRST, b'content')
+    (tmp_path / FOLDER / 'foreign').touch()
+    assert list(files.image_ids()) == [FIRST]
+    files.remove(FIRST)
+    files.remove(FIRST)
+    assert list(files.image_ids()) == []
