@@ -7,7 +7,7 @@ import contextlib
 import logging
 import os
 import shutil
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, BinaryIO, Literal, TypeVar
@@ -166,23 +166,6 @@ class Store:
         """Return a whole image."""
         return await self._call(self._read, image)
 
-    async def stream(
-        self, image: Image, start: int, stop: int
-    ) -> AsyncGenerator[bytes, None]:
-        """Yield the bytes from `start` up to `stop`, in blocks of 1 MiB at most.
-
-        A file that has become shorter ends the stream early.
-        """
-        file = await self._call(self._storage.open, image.image_id)
-        with file:
-            while start < stop:
-                size = min(BLOCK_SIZE, stop - start)
-                block = await self._call(_read_at, file, start, size)
-                if not block:
-                    return
-                start += len(block)
-                yield block
-
     async def open_stream(self, image: Image, start: int, stop: int) -> FileStream:
         """Open an image file, and read its first block from `start` on.
 
@@ -190,7 +173,11 @@ class Store:
         `ImageNotFound` or `StorageUnavailable`, as does the stream.
         """
         task = asyncio.create_task(self._open_stream(image, start, stop))
-        return await outlive(task)  # if cancelled, the stream is dropped, and closed
+        try:
+            return await outlive(task)
+        except asyncio.CancelledError:
+            task.add_done_callback(_release)
+            raise
 
     async def make_thumbnail(
         self, image: Image, size: Size, format_: Format = 'jpeg'
@@ -288,7 +275,15 @@ class Store:
             block = _read_at(file, position, min(BLOCK_SIZE, stop - position))
         if not block:
             raise StorageUnavailable('The stored file is shorter than expected.')
+        if position + len(block) >= stop:
+            self._storage.local.was_read(image.image_id)
         return block
+
+
+def _release(task: asyncio.Task[FileStream]) -> None:
+    """Close the file of a stream that its caller no longer waits for."""
+    if not task.cancelled() and task.exception() is None:
+        task.result().release()
 
 
 def _read_at(file: BinaryIO, position: int, size: int) -> bytes:
