@@ -30,9 +30,9 @@ from .index.factory import make_index
 from .metrics import Metrics
 from .models import CheckDeadline, Image, Page, Size
 from .renderer import Renderer
-from .storage import atomic
 from .storage.base import NewObject
-from .storage.factory import local_folder, make_storage, make_threads
+from .storage.factory import local_folder, make_storage, make_threads, open_image
+from .storage.stream import FileStream
 
 __all__ = ['Image', 'Store']
 
@@ -54,7 +54,7 @@ class Store:
         self._metrics = metrics or Metrics()
         self._folder = local_folder(config)
         self._storage = make_storage(config)
-        self._index = make_index(config)
+        self._index = make_index(config, self._storage.local)
         self._threads: ThreadPoolExecutor | None = None
         self._pool = Pool(
             config.threads, config.queue_size, config.render_timeout, self._metrics
@@ -70,7 +70,7 @@ class Store:
         self._saves: set[asyncio.Task[Image]] = set()
 
     async def start(self) -> None:
-        """Open storage and index; raises OSError or `StorageUnavailable`."""
+        """Open storage and index, if they can be used now; raises `ConfigError`."""
         transform.configure(self._config.max_pixels)
         self._threads = make_threads(self._config)
         await self._call(self._storage.start)
@@ -121,7 +121,8 @@ class Store:
         self._pool.admit()
         if not await self._index.is_usable():
             raise StorageUnavailable("The database can't be used now.")
-        with atomic.storage_errors():
+        self._storage.local.prepare()
+        with self._storage.local.writing():
             async with aiofiles.tempfile.TemporaryFile('w+b', dir=self._folder) as file:
                 yield file
 
@@ -132,7 +133,7 @@ class Store:
         `UnsupportedFormat`, `ImageDamaged`, `UploadTooLarge`, `Busy`, `StorageFull`
         or `StorageUnavailable`; then nothing of it remains.
         """
-        with atomic.storage_errors():
+        with self._storage.local.writing():
             await upload.flush()
         source = os.fdopen(os.dup(upload.fileno()), 'rb')
         task = asyncio.create_task(self._save(image_id, source))
@@ -155,9 +156,11 @@ class Store:
         """Return the state of the whole list, as in `Page.state`; None if unknown."""
         return await self._index.version()
 
-    async def list_images(self, limit: int, after: str | None = None) -> Page:
-        """Return a page of images, oldest first; raises `InvalidRequest`."""
-        return await self._index.page(limit, after)
+    async def list_images(
+        self, limit: int, after: str | None = None, *, newest: bool = False
+    ) -> Page:
+        """Return a page of images, oldest or newest first; raises `InvalidRequest`."""
+        return await self._index.page(limit, after, newest=newest)
 
     async def read(self, image: Image) -> bytes:
         """Return a whole image."""
@@ -180,6 +183,15 @@ class Store:
                 start += len(block)
                 yield block
 
+    async def open_stream(self, image: Image, start: int, stop: int) -> FileStream:
+        """Open an image file, and read its first block from `start` on.
+
+        The stream yields the bytes up to `stop`, in blocks of 1 MiB at most. Raises
+        `ImageNotFound` or `StorageUnavailable`, as does the stream.
+        """
+        task = asyncio.create_task(self._open_stream(image, start, stop))
+        return await outlive(task)  # if cancelled, the stream is dropped, and closed
+
     async def make_thumbnail(
         self, image: Image, size: Size, format_: Format = 'jpeg'
     ) -> bytes:
@@ -201,7 +213,7 @@ class Store:
         await self._renderer.remove_preview(image.image_id)
 
     async def _save(self, image_id: str, source: BinaryIO) -> Image:
-        with source, atomic.storage_errors():
+        with source, self._storage.local.writing():
             new = await self._call(self._storage.create)
             try:
                 job = partial(self._convert, source, new.file)
@@ -248,8 +260,35 @@ class Store:
         )
 
     def _read(self, image: Image) -> bytes:
-        with self._storage.open(image.image_id) as file:
-            return file.read()
+        local = self._storage.local
+        with (
+            local.reading(image.image_id),
+            open_image(self._config, self._storage, image) as file,
+        ):
+            data = file.read()
+        local.was_read(image.image_id)
+        return data
+
+    async def _open_stream(self, image: Image, start: int, stop: int) -> FileStream:
+        read = partial(self._read_block, image)
+        file = await self._call(open_image, self._config, self._storage, image)
+        try:
+            first = await self._call(read, file, start, stop) if start < stop else b''
+        except BaseException:
+            file.close()
+            raise
+        return FileStream(
+            file, first, start, stop, read_block=partial(self._call, read)
+        )
+
+    def _read_block(
+        self, image: Image, file: BinaryIO, position: int, stop: int
+    ) -> bytes:
+        with self._storage.local.reading(image.image_id):
+            block = _read_at(file, position, min(BLOCK_SIZE, stop - position))
+        if not block:
+            raise StorageUnavailable('The stored file is shorter than expected.')
+        return block
 
 
 def _read_at(file: BinaryIO, position: int, size: int) -> bytes:
