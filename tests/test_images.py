@@ -777,7 +777,7 @@ def test_webp_thumbnail(
         assert samples.decode(webp.content).format == 'WEBP'
     assert len(webp.content) < len(jpeg.content)
     assert webp.headers['etag'] != jpeg.headers['etag']
-    assert f'asgilook:{uri}' in redis.keys()
+    assert redis.keys() >= {f'asgilook:{uri}'}
     head = client.simulate_head(uri)
     assert (head.status_code, head.content) == (200, b'')
 

@@ -24,17 +24,16 @@ def keyed_id(req: falcon.asgi.Request) -> str | None:
     """Return the image id for the key of a request; None if it has no key.
 
     The key is a quoted string (RFC 9651 section 3.3.3), or the same without quotes. It
-    belongs to the token of the request. Raises `InvalidRequest` for a key of no or of
-    more than 255 characters.
+    belongs to the token of the request. Raises `InvalidRequest` for a key of more than
+    255 characters.
     """
-    value = req.get_header('Idempotency-Key')
-    if value is None:
-        return None
-    key = value.strip()
+    key = req.get_header('Idempotency-Key', default='').strip()
     if len(key) > 1 and key[0] == key[-1] == '"':
         key = key[1:-1]
-    if not 0 < len(key) <= MAX_LENGTH:
-        raise InvalidRequest(f'Idempotency-Key must have 1 to {MAX_LENGTH} characters.')
+    if not key:
+        return None
+    if len(key) > MAX_LENGTH:
+        raise InvalidRequest(f'Idempotency-Key has more than {MAX_LENGTH} characters.')
     owner = req.get_header('Authorization', default='').partition(' ')[2].strip()
     digest = hashlib.blake2b(f'{owner}\0{key}'.encode(), digest_size=16)
     return str(uuid.UUID(bytes=digest.digest(), version=4))

@@ -42,7 +42,7 @@ def test_key_may_be_unquoted(client: TestClient) -> None:
     assert quoted == unquoted != other
 
 
-@pytest.mark.parametrize('key', ['', '""', 'x' * 256, f'"{"x" * 256}"'])
+@pytest.mark.parametrize('key', ['x' * 256, f'"{"x" * 256}"'])
 def test_invalid_key(config: Config, client: TestClient, key: str) -> None:
     problem(post(client, {'Idempotency-Key': key}), 400)
     assert files(config) == set()
