@@ -59,6 +59,10 @@ class StorageUnavailable(Unavailable):
     """The storage or the index is missing, read-only, broken or out of reach."""
 
 
+class ImageUnreadable(StorageUnavailable):
+    """The file of an image exists, but can't be read."""
+
+
 class DatabaseGone(StorageUnavailable):
     """The database can't be reached: not down to what it was asked."""
 

@@ -72,12 +72,13 @@ class Entry(NamedTuple):
     """A file as a storage lists it.
 
     `length` is in bytes; `stored_ns`, since 1970, may be later than the image's own
-    time.
+    time; `error` is the reason why the file can't be read.
     """
 
     image_id: str
     length: int
     stored_ns: int
+    error: str = ''
 
 
 def uuid_from_digest(digest: bytes) -> str:

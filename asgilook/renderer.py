@@ -161,10 +161,14 @@ class Renderer:
     def _from_image(
         self, image: Image, size: Size, format_: Format, check_deadline: CheckDeadline
     ) -> bytes:
-        with open_image(self._config, self._storage, image) as file:
+        local = self._storage.local
+        with (
+            local.reading(image.image_id),
+            open_image(self._config, self._storage, image) as file,
+        ):
             data = file.read()
         try:
-            return transform.thumbnail(
+            thumbnail = transform.thumbnail(
                 data,
                 size,
                 quality=self._config.jpeg_quality,
@@ -172,7 +176,10 @@ class Renderer:
                 format_=format_,
             )
         except ImageDamaged as ex:
+            local.damaged(image.image_id, str(ex.__cause__ or ex))
             raise StoredImageDamaged('The stored image is damaged.') from ex
+        local.intact(image.image_id)
+        return thumbnail
 
     def _from_preview(
         self, preview: bytes, size: Size, format_: Format, check_deadline: CheckDeadline

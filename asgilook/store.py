@@ -30,7 +30,6 @@ from .index.factory import make_index
 from .metrics import Metrics
 from .models import CheckDeadline, Image, Page, Size
 from .renderer import Renderer
-from .storage import atomic
 from .storage.base import NewObject
 from .storage.factory import local_folder, make_storage, make_threads, open_image
 from .storage.stream import FileStream
@@ -55,7 +54,7 @@ class Store:
         self._metrics = metrics or Metrics()
         self._folder = local_folder(config)
         self._storage = make_storage(config)
-        self._index = make_index(config)
+        self._index = make_index(config, self._storage.local)
         self._threads: ThreadPoolExecutor | None = None
         self._pool = Pool(
             config.threads, config.queue_size, config.render_timeout, self._metrics
@@ -71,7 +70,7 @@ class Store:
         self._saves: set[asyncio.Task[Image]] = set()
 
     async def start(self) -> None:
-        """Open storage and index; raises OSError or `StorageUnavailable`."""
+        """Open storage and index, if they can be used now; raises `ConfigError`."""
         transform.configure(self._config.max_pixels)
         self._threads = make_threads(self._config)
         await self._call(self._storage.start)
@@ -122,7 +121,8 @@ class Store:
         self._pool.admit()
         if not await self._index.is_usable():
             raise StorageUnavailable("The database can't be used now.")
-        with atomic.storage_errors():
+        self._storage.local.prepare()
+        with self._storage.local.writing():
             async with aiofiles.tempfile.TemporaryFile('w+b', dir=self._folder) as file:
                 yield file
 
@@ -133,7 +133,7 @@ class Store:
         `UnsupportedFormat`, `ImageDamaged`, `UploadTooLarge`, `Busy`, `StorageFull`
         or `StorageUnavailable`; then nothing of it remains.
         """
-        with atomic.storage_errors():
+        with self._storage.local.writing():
             await upload.flush()
         source = os.fdopen(os.dup(upload.fileno()), 'rb')
         task = asyncio.create_task(self._save(image_id, source))
@@ -213,7 +213,7 @@ class Store:
         await self._renderer.remove_preview(image.image_id)
 
     async def _save(self, image_id: str, source: BinaryIO) -> Image:
-        with source, atomic.storage_errors():
+        with source, self._storage.local.writing():
             new = await self._call(self._storage.create)
             try:
                 job = partial(self._convert, source, new.file)
@@ -260,25 +260,35 @@ class Store:
         )
 
     def _read(self, image: Image) -> bytes:
-        with open_image(self._config, self._storage, image) as file:
-            return file.read()
+        local = self._storage.local
+        with (
+            local.reading(image.image_id),
+            open_image(self._config, self._storage, image) as file,
+        ):
+            data = file.read()
+        local.was_read(image.image_id)
+        return data
 
     async def _open_stream(self, image: Image, start: int, stop: int) -> FileStream:
+        read = partial(self._read_block, image)
         file = await self._call(open_image, self._config, self._storage, image)
         try:
-            first = await self._call(_read_block, file, start, stop)
+            first = await self._call(read, file, start, stop) if start < stop else b''
         except BaseException:
             file.close()
             raise
-        read_block = partial(self._call, _read_block)
-        return FileStream(file, first, start, stop, read_block=read_block)
+        return FileStream(
+            file, first, start, stop, read_block=partial(self._call, read)
+        )
 
-
-def _read_block(file: BinaryIO, position: int, stop: int) -> bytes:
-    block = _read_at(file, position, min(BLOCK_SIZE, stop - position))
-    if not block:
-        raise StorageUnavailable('The stored file is shorter than expected.')
-    return block
+    def _read_block(
+        self, image: Image, file: BinaryIO, position: int, stop: int
+    ) -> bytes:
+        with self._storage.local.reading(image.image_id):
+            block = _read_at(file, position, min(BLOCK_SIZE, stop - position))
+        if not block:
+            raise StorageUnavailable('The stored file is shorter than expected.')
+        return block
 
 
 def _read_at(file: BinaryIO, position: int, size: int) -> bytes:

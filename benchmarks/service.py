@@ -1,9 +1,9 @@
 """Whole services: photos are uploaded, then every thumbnail is fetched once.
 
-Run it as `python -m benchmarks.service [JPEG ...]`. Compared are this service, the
-tutorial's, thumbor (`--thumbor PYTHON`, an interpreter with it), and libvips in bare
-threads, which reads the uploaded files and has no HTTP at all. Each stores the photos
-its own way. They take turns within each round; a figure is the median of the rounds.
+Run it as `python -m benchmarks.service [JPEG ...]`. It compares this service, the
+tutorial's, thumbor (`--thumbor PYTHON`, an interpreter that has it) and libvips in bare
+threads, which reads the uploaded files and has no HTTP. Each stores the photos its own
+way. They take turns within each round; a figure is the median of the rounds.
 """
 
 from __future__ import annotations

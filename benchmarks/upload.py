@@ -1,9 +1,13 @@
-"""Uploads a second through HTTP, and the memory that many at a time take.
+"""Uploads a second through HTTP, and the memory that many simultaneous ones take.
 
-Run it as `python -m benchmarks.upload`. Four clients that keep their connections send a
-picture of 12 megapixels, in turn to the service with two threads and to the tutorial's
-way behind Falcon and uvicorn; in between two threads without any HTTP do the service's
-work. A ratio is the median of its rounds'.
+Run it as `python -m benchmarks.upload`. Four clients with keep-alive send a picture of
+12 megapixels, in turn to the service with two threads and to the tutorial's service; in
+between, two threads without HTTP do the service's work. A ratio is the median of the
+rounds.
+
+One made picture stands for all, and previews of turned pictures are made after the
+measurement, when the threads are idle: for a mix of photos and the thumbnails that
+follow, see `benchmarks.service`.
 """
 
 from __future__ import annotations
@@ -95,6 +99,7 @@ def pixels(picture: bytes, target: BinaryIO) -> None:
         target,
         max_pixels=MAX_PIXELS,
         quality=JPEG_QUALITY,
+        min_thumb_size=64,
         check_deadline=lambda: None,
     )
 

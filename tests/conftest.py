@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import builtins
+import errno
 import logging
 import os
 import resource
+import stat
 import uuid
 from collections.abc import Awaitable, Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -281,6 +284,29 @@ def place(config: Config, body: bytes, number: int = 1) -> Json:
 def image(config: Config, photo: bytes) -> Json:
     """Return the JSON of an image that is there, with thumbnails 256x128 and 128x64."""
     return place(config, photo)
+
+
+@pytest.fixture
+def permissions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Enforce the read permission of files, which root doesn't need."""
+
+    def is_readable(path: Any) -> bool:
+        try:
+            return bool(os.stat(path).st_mode & stat.S_IRUSR)
+        except OSError:
+            return True
+
+    def checked_open(file: Any, *args: Any, **kwargs: Any) -> Any:
+        if not is_readable(file):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), file)
+        return original_open(file, *args, **kwargs)
+
+    def checked_access(path: Any, mode: int) -> bool:
+        return original_access(path, mode) and is_readable(path)
+
+    original_open, original_access = builtins.open, os.access
+    monkeypatch.setattr(builtins, 'open', checked_open)
+    monkeypatch.setattr(os, 'access', checked_access)
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import io
 import os
 import threading
 from collections.abc import Awaitable, Callable
@@ -9,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from falcon.testing import TestClient
 
 from asgilook import concurrency
 from asgilook import store as store_module
+from asgilook.app import create_app
 from asgilook.config import Config
 from asgilook.errors import (
     Busy,
@@ -21,6 +24,7 @@ from asgilook.errors import (
     ImageNotFound,
     OutcomeUnknown,
     StorageUnavailable,
+    StoredImageDamaged,
 )
 from asgilook.imaging import transform
 from asgilook.index.folder import FolderIndex
@@ -30,7 +34,7 @@ from asgilook.storage.atomic import TEMPORARY
 from asgilook.store import BLOCK_SIZE, Image, Store
 
 from . import samples
-from .conftest import files, logged, place
+from .conftest import files, logged, place, until
 
 FIRST = '00000000-0000-4000-8000-000000000001'
 SECOND = '00000000-0000-4000-8000-000000000002'
@@ -125,11 +129,47 @@ def test_store_sweeps_at_start(
     assert [message for message in logged(caplog) if 'removed 2' in message]
 
 
-def test_store_without_a_folder_does_not_start(config: Config, tmp_path: Path) -> None:
-    (tmp_path / 'file').touch()
-    config.storage_path = str(tmp_path / 'file')
-    with pytest.raises(OSError, match='exists'):
-        asyncio.run(Store(config).start())
+def test_store_starts_without_its_folder(
+    config: Config, run: Run, photo: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    obstacle = Path(config.storage_path)
+    obstacle.touch()
+
+    async def scenario(store: Store) -> None:
+        for _ in range(2):
+            assert not store.is_usable()
+            with pytest.raises(StorageUnavailable):
+                await store.list_images(9)
+            with pytest.raises(StorageUnavailable):
+                await store.upload().__aenter__()
+        os.unlink(obstacle)
+        assert store.is_usable()
+        image = await save(store, FIRST, photo)
+        assert (await store.list_images(9)).images == [image]
+
+    run(scenario)
+    prefix = f'WARNING storage folder {config.storage_path}: '
+    assert [line.removeprefix(prefix) for line in logged(caplog)] == [
+        'File exists (EEXIST); uploads are rejected',
+        'Not a directory (ENOTDIR); images can not be listed',
+        'uploads are accepted again',
+        'images can be listed again',
+    ]
+
+
+def test_upload_creates_a_folder_that_could_not_be_created_at_start(
+    config: Config, run: Run, photo: bytes
+) -> None:
+    parent = Path(config.storage_path)
+    parent.touch()
+    config.storage_path = str(parent / 'images')
+
+    async def scenario(store: Store) -> None:
+        os.unlink(parent)
+        await save(store, FIRST, photo)
+
+    run(scenario)
+    assert files(config) == {FIRST}
 
 
 def test_saved_image(config: Config, run: Run, photo: bytes) -> None:
@@ -287,19 +327,39 @@ def test_thumbnail(run: Run, photo: bytes) -> None:
     run(scenario)
 
 
-def test_thumbnail_of_a_file_that_cannot_be_read(
-    run: Run, monkeypatch: pytest.MonkeyPatch, photo: bytes
-) -> None:
-    def fail(*args: object, **kwargs: object) -> None:
+class BrokenFile(io.BytesIO):
+    """A file on a broken disk."""
+
+    def read(self, size: int | None = -1) -> bytes:
         raise OSError(errno.EIO, 'Input/output error')
 
+
+def test_file_on_a_broken_disk(
+    config: Config,
+    run: Run,
+    monkeypatch: pytest.MonkeyPatch,
+    photo: bytes,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     async def scenario(store: Store) -> None:
         image = await save(store, FIRST, photo)
-        monkeypatch.setattr(transform, 'thumbnail', fail)
-        with pytest.raises(OSError, match='Input/output'):
-            await store.make_thumbnail(image, (256, 128))
+        with monkeypatch.context() as patch:
+            patch.setattr(folder.FolderStorage, 'open', lambda *args: BrokenFile())
+            for _ in range(2):
+                with pytest.raises(StorageUnavailable):
+                    await store.make_thumbnail(image, (256, 128))
+                with pytest.raises(StorageUnavailable):
+                    await store.read(image)
+                with pytest.raises(StorageUnavailable):
+                    await store.open_stream(image, 0, 9)
+        await store.read(image)
 
     run(scenario)
+    path = f'{config.storage_path}/{FIRST}'
+    assert logged(caplog) == [
+        f'WARNING image file {path}: Input/output error (EIO); requests for it fail',
+        f'WARNING image file {path} can be read again',
+    ]
 
 
 def test_thumbnail_waiters_share_a_render(
@@ -385,6 +445,125 @@ def test_stream_that_is_given_up_closes_its_file(run: Run, photo: bytes) -> None
         assert len(os.listdir('/proc/self/fd')) == before
 
     run(scenario)
+
+
+@pytest.mark.parametrize(
+    ('start', 'stop'),
+    [(0, 10), (5, 6), (0, BLOCK_SIZE + 1), (BLOCK_SIZE - 1, 2 * BLOCK_SIZE), (7, 7)],
+)
+def test_open_stream(config: Config, run: Run, start: int, stop: int) -> None:
+    content = os.urandom(1000) * (2 * BLOCK_SIZE // 1000 + 1)
+
+    async def scenario(store: Store) -> None:
+        path = Path(config.storage_path) / FIRST
+        path.write_bytes(content)
+        image = Image(FIRST, (9, 9), len(content), path.stat().st_mtime_ns)
+        before = len(os.listdir('/proc/self/fd'))
+        stream = await store.open_stream(image, start, stop)
+        blocks = [block async for block in stream]
+        assert b''.join(blocks) == content[start:stop]
+        assert all(0 < len(block) <= BLOCK_SIZE for block in blocks)
+        await stream.close()
+        assert len(os.listdir('/proc/self/fd')) == before
+
+    run(scenario)
+
+
+def test_open_stream_fails_before_its_first_block(
+    run: Run, photo: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*args: Any) -> bytes:
+        raise OSError(errno.EIO, 'Input/output error')
+
+    async def scenario(store: Store) -> None:
+        image = await save(store, FIRST, photo)
+        with monkeypatch.context() as patch:
+            patch.setattr(store_module, '_read_at', fail)
+            with pytest.raises(StorageUnavailable):
+                await store.open_stream(image, 0, 9)
+        with pytest.raises(StorageUnavailable, match='shorter'):
+            await store.open_stream(image, image.length, image.length + 1)
+        await store.delete(image)
+        with pytest.raises(ImageNotFound):
+            await store.open_stream(image, 0, 9)
+
+    run(scenario)
+
+
+def test_stream_of_a_file_that_becomes_shorter(config: Config, run: Run) -> None:
+    async def scenario(store: Store) -> None:
+        path = Path(config.storage_path) / FIRST
+        path.write_bytes(bytes(2 * BLOCK_SIZE))
+        image = Image(FIRST, (9, 9), 2 * BLOCK_SIZE, path.stat().st_mtime_ns)
+        stream = await store.open_stream(image, 0, image.length)
+        assert len(await anext(stream)) == BLOCK_SIZE
+        os.truncate(path, BLOCK_SIZE)
+        with pytest.raises(StorageUnavailable, match='shorter'):
+            await anext(stream)
+        await stream.close()
+
+    run(scenario)
+
+
+def test_open_stream_that_is_cancelled(
+    run: Run, photo: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file that is being opened at that moment is closed."""
+    opening, go_on = threading.Event(), threading.Event()
+    original = folder.FolderStorage.open
+
+    def slow_open(storage: folder.FolderStorage, image_id: str) -> Any:
+        opening.set()
+        assert go_on.wait(10)
+        opened.append(original(storage, image_id))
+        return opened[0]
+
+    opened: list[Any] = []
+    monkeypatch.setattr(folder.FolderStorage, 'open', slow_open)
+
+    async def scenario(store: Store) -> None:
+        image = await save(store, FIRST, photo)
+        task = asyncio.create_task(store.open_stream(image, 0, image.length))
+        assert await asyncio.to_thread(opening.wait, 10)
+        task.cancel()
+        await asyncio.wait([task])
+        go_on.set()
+        await until(lambda: opened and opened[0].closed)
+
+    run(scenario)
+
+
+def test_damaged_image_is_logged(
+    config: Config, run: Run, photo: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scenario(store: Store) -> None:
+        image = await save(store, FIRST, photo)
+        path = Path(config.storage_path) / FIRST
+        intact, times = path.read_bytes(), (image.modified_ns, image.modified_ns)
+        path.write_bytes(intact[:200] + b'\0' * (len(intact) - 200))
+        os.utime(path, ns=times)
+        for size in ((256, 128), (128, 64)):
+            with pytest.raises(StoredImageDamaged):
+                await store.make_thumbnail(image, size)
+        path.write_bytes(intact)
+        os.utime(path, ns=times)
+        await store.make_thumbnail(image, (64, 32))
+
+    run(scenario)
+    first, second = logged(caplog)
+    assert first.startswith(f'WARNING stored image {FIRST} is damaged: ')
+    assert second == f'WARNING stored image {FIRST} can be decoded again'
+
+
+def test_limit_below_the_pixels_of_stored_images(config: Config, photo: bytes) -> None:
+    """It rejects uploads; stored images keep their thumbnails."""
+    image = place(config, photo)
+    config.max_pixels = 100
+    client = TestClient(create_app(config))
+    assert client.simulate_post('/images', body=photo).status_code == 413
+    assert client.simulate_get('/images').json == [image]
+    for uri in (image['image'], *image['thumbnails']):
+        assert client.simulate_get(uri).status_code == 200
 
 
 def test_delete(config: Config, run: Run, photo: bytes) -> None:

@@ -14,12 +14,19 @@ import time
 from contextlib import closing, suppress
 
 from ..config import Config
-from ..errors import AsgilookError, ImageNotFound, StorageUnavailable
+from ..errors import (
+    AsgilookError,
+    ImageNotFound,
+    ImageUnreadable,
+    StorageUnavailable,
+)
 from ..models import Entry, Image
 from .check_previews import PreviewCheck
 from .places import Place, open_place
 
-_TABLE = 'CREATE TABLE files (id TEXT PRIMARY KEY, length, stored_ns) WITHOUT ROWID'
+_TABLE = (
+    'CREATE TABLE files (id TEXT PRIMARY KEY, length, stored_ns, error) WITHOUT ROWID'
+)
 
 
 class Comparison:
@@ -33,6 +40,7 @@ class Comparison:
     Attributes:
         images: number of listed images.
         wrong: number of listed images without their file, or with a wrong one.
+        unreadable: number of files that can't be read, listed or not.
         orphans: number of files that are not listed.
         removed: number of orphans that were removed.
         failure: exception that ended the comparison.
@@ -44,6 +52,7 @@ class Comparison:
         self._remove = remove
         self.images = 0
         self.wrong = 0
+        self.unreadable = 0
         self.orphans = 0
         self.removed = 0
         self.failure: AsgilookError | None = None
@@ -69,18 +78,22 @@ class Comparison:
 
     def _collect(self, files: sqlite3.Connection) -> None:
         entries = self._place.storage.entries()
-        files.executemany('INSERT OR REPLACE INTO files VALUES (?, ?, ?)', entries)
+        files.executemany('INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?)', entries)
 
     async def _compare(self, image: Image, files: sqlite3.Connection) -> None:
         self.images += 1
-        query = 'DELETE FROM files WHERE id = ? RETURNING length'
-        found = files.execute(query, (image.image_id,)).fetchall()
-        if not found and await self._is_missing(image):
-            self._report_wrong(image.image_id, 'is listed, but its file is missing')
-        elif found and found[0][0] != image.length:
-            size = found[0][0]
+        query = 'DELETE FROM files WHERE id = ? RETURNING *'
+        row = files.execute(query, (image.image_id,)).fetchone()
+        file = Entry(*row) if row else None
+        if file is None:
+            if await self._is_missing(image):
+                self._report_wrong(image.image_id, 'is listed, but its file is missing')
+        elif file.error:
+            self._report_unreadable(file)
+        elif file.length != image.length:
             self._report_wrong(
-                image.image_id, f'has {size} bytes, but is listed with {image.length}'
+                image.image_id,
+                f'has {file.length} bytes, but is listed with {image.length}',
             )
 
     async def _is_missing(self, image: Image) -> bool:
@@ -91,8 +104,15 @@ class Comparison:
 
     async def _examine_unlisted(self, file: Entry) -> None:
         """Report a file that is still not listed, and not an upload in progress."""
-        is_young = time.time_ns() - file.stored_ns < self._min_age_ns
-        if is_young or await self._place.index.get(file.image_id) is not None:
+        if file.error:
+            self._report_unreadable(file)
+            return
+        try:
+            is_listed = await self._place.index.get(file.image_id) is not None
+        except ImageUnreadable as ex:
+            self._report_unreadable(file._replace(error=str(ex.__cause__)))
+            return
+        if is_listed or time.time_ns() - file.stored_ns < self._min_age_ns:
             return
         if await asyncio.to_thread(self._has_file, file.image_id):
             self.orphans += 1
@@ -111,6 +131,10 @@ class Comparison:
         with suppress(ImageNotFound):
             self._place.storage.remove(image_id)
         self.removed += 1
+
+    def _report_unreadable(self, file: Entry) -> None:
+        self.unreadable += 1
+        print(f'{file.image_id} can not be read: {file.error}')
 
     def _report_wrong(self, image_id: str, problem: str) -> None:
         self.wrong += 1
@@ -140,12 +164,14 @@ def _report(result: Comparison) -> int:
     """Print the summary, and return the exit code."""
     print(
         f'{result.images} images, {result.wrong} with a missing or wrong file, '
+        f'{result.unreadable} unreadable files, '
         f'{result.orphans} files not listed, {result.removed} of them removed'
     )
     if result.failure:
         print(f'asgilook: {result.failure} Comparison incomplete.', file=sys.stderr)
         return 1
-    return 1 if result.wrong or result.orphans > result.removed else 0
+    is_wrong = result.wrong or result.unreadable or result.orphans > result.removed
+    return 1 if is_wrong else 0
 
 
 def _report_previews(result: PreviewCheck) -> int:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from itertools import islice
 
-from ..errors import AsgilookError
+from ..errors import AsgilookError, ImageUnreadable
 from .places import Place
 
 _BATCH_SIZE = 1000
@@ -43,8 +44,9 @@ class PreviewCheck:
         image_ids = self._previews.image_ids()
         while batch := await asyncio.to_thread(list, islice(image_ids, _BATCH_SIZE)):
             for image_id in batch:
-                if await self._place.index.get(image_id) is None:
-                    await self._report(image_id)
+                with suppress(ImageUnreadable):  # then the image exists
+                    if await self._place.index.get(image_id) is None:
+                        await self._report(image_id)
 
     async def _report(self, image_id: str) -> None:
         self.orphans += 1

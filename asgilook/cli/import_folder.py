@@ -29,6 +29,7 @@ from ..storage.factory import local_folder
 from ..store import Store
 from ..web.uploads import too_large
 from .bulk import Bulk, Progress
+from .places import require_folder
 
 
 class Importer(Bulk):
@@ -140,7 +141,7 @@ def import_folder(config: Config, folder: str) -> int:
     total = sum(1 for _ in walk(folder))
     with closing(Progress(total, sys.stderr)) as progress:
         importer = Importer(config, store := Store(config), progress)
-        asyncio.run(_run(importer, store, folder))
+        asyncio.run(_run(config, importer, store, folder))
     counts = f'imported {importer.imported}, already present {importer.present}'
     return importer.report(counts)
 
@@ -155,13 +156,11 @@ def _validate(folder: str, storage: str) -> None:
         raise ConfigError(f'{folder}: is or contains the storage folder')
 
 
-async def _run(importer: Importer, store: Store, folder: str) -> None:
+async def _run(config: Config, importer: Importer, store: Store, folder: str) -> None:
     importer.handle_signals()
+    await store.start()
     try:
-        await store.start()
-    except (OSError, StorageUnavailable) as ex:
-        raise ConfigError(f'storage folder: {ex}') from None
-    try:
+        require_folder(config)
         await importer.run(walk(folder, importer.reject_folder))
     finally:
         await store.stop()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import errno
 import logging
 import os
 from collections.abc import AsyncIterator
@@ -19,6 +20,9 @@ from ..storage.base import Storage
 from ..storage.factory import local_folder, make_storage
 
 PAGE_SIZE = 1000
+
+# Errors of a path that can't be that of a folder, whatever changes elsewhere.
+_WRONG_PATH = frozenset({errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,30 +54,43 @@ class Place:
 @asynccontextmanager
 async def open_place(config: Config) -> AsyncIterator[Place]:
     """Open storage and index; raises `ConfigError` if they can't be used."""
-    place = Place(make_storage(config), make_index(config))
+    storage = make_storage(config)
+    place = Place(storage, make_index(config, storage.local))
+    await asyncio.to_thread(storage.start)
+    require_folder(config)
     try:
-        await asyncio.to_thread(place.storage.start)
         await place.index.start()
-    except (OSError, StorageUnavailable) as ex:
-        raise ConfigError(f'storage folder: {ex}') from None
-    try:
         yield place
     finally:
         await place.index.stop()
         await asyncio.to_thread(place.storage.stop)
 
 
+def require_folder(config: Config) -> None:
+    """Raise `ConfigError` if the storage folder can't be read now."""
+    try:
+        os.scandir(local_folder(config)).close()
+    except OSError as ex:
+        raise ConfigError(f'storage folder: {ex}') from None
+
+
 def prepared(config: Config) -> Config:
-    """Return the settings; raise `ConfigError` if no worker could start with them."""
+    """Return the settings; raise `ConfigError` if they can never be used.
+
+    A service starts without a storage folder or a database that can't be used now, as
+    both may become available later.
+    """
     make_storage(config)
     index = make_index(config)
     create_driver(config)
+    folder = local_folder(config)
     try:
-        os.makedirs(local_folder(config), exist_ok=True)
+        os.makedirs(folder, exist_ok=True)
     except OSError as ex:
-        is_path = local_folder(config) == config.storage_path
-        name = 'storage_path' if is_path else 'storage_url'
-        raise refusal(config, name, ex.strerror or '') from None
+        if ex.errno in _WRONG_PATH or os.path.exists(folder):
+            is_path = folder == config.storage_path
+            name = 'storage_path' if is_path else 'storage_url'
+            raise refusal(config, name, ex.strerror or '') from None
     if config.database_url is not None:
         asyncio.run(_validate(index))
     return config

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import shutil
 from typing import Any, BinaryIO
 
 from PIL import Image, ImageFile
+from PIL.JpegImagePlugin import JpegImageFile
 
 from ..models import CheckDeadline
 from . import jpeg
@@ -27,10 +29,25 @@ def open_image(
     return image
 
 
+def open_stored(data: bytes, check_deadline: CheckDeadline) -> ImageFile.ImageFile:
+    """Open a stored JPEG, also with more pixels than an upload may have now.
+
+    `Image.open` would reject it, by a limit that is the same for the whole process.
+    """
+    image = JpegImageFile(CheckedFile(data, check_deadline))
+    image.decodermaxblock = WHOLE
+    return image
+
+
 def to_jpeg(image: Image.Image, options: dict[str, Any]) -> bytes:
     """Return a JPEG; raise MemoryError if there is no room for it."""
     with open(os.memfd_create('image'), 'w+b') as memory:
-        _encode(image, options, memory)
+        try:
+            _encode(image, options, memory)
+        except OSError as ex:
+            if ex.errno != errno.ENOSPC:
+                raise
+            raise MemoryError from ex
         return memory.read()
 
 
@@ -57,5 +74,5 @@ def _encode(image: Image.Image, options: dict[str, Any], memory: BinaryIO) -> No
     image.save(memory, 'JPEG', **options)
     memory.seek(max(0, memory.seek(0, os.SEEK_END) - len(jpeg.EOI)))
     if memory.read() != jpeg.EOI:
-        raise MemoryError
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     memory.seek(0)

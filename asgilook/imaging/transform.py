@@ -32,6 +32,9 @@ WEBP_RENDERER = f'{RENDERER}-{features.version("webp")}'
 
 Format = Literal['jpeg', 'webp']
 
+# Pixels above which WebP needs a higher quality to look like the JPEG.
+_LARGE_WEBP = 400_000
+
 _TRANSPOSITIONS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -152,17 +155,22 @@ def thumbnail(
     Raises `ImageDamaged`, MemoryError, and what `check_deadline` raises.
     """
     with limits.decoding(check_deadline) as checked:
-        image = codec.open_image(data, 'JPEG', checked)
+        image = codec.open_stored(data, checked)
         small = reduction.reduce(image, size, is_preview=is_preview)
     check_deadline()
     if format_ == 'webp':
-        return codec.to_webp(small, webp_options(quality))
+        return codec.to_webp(small, _webp_options(quality, size))
     return codec.to_jpeg(small, {'quality': quality})
 
 
-def webp_options(quality: int) -> dict[str, Any]:
-    """Return options for a WebP that looks like a JPEG of `quality`."""
-    return {'quality': quality, 'method': 0}
+def _webp_options(quality: int, size: Size) -> dict[str, Any]:
+    """Return options for a WebP that looks like a JPEG of `quality`, but is smaller.
+
+    The differences of the two scales were chosen by SSIM (benchmarks/README.md). PERF:
+    other methods than 0 take too long for the few percent that they save.
+    """
+    is_large = size[0] * size[1] > _LARGE_WEBP
+    return {'quality': max(0, quality - (2 if is_large else 5)), 'method': 0}
 
 
 def _can_keep(picture: Picture, image: Image.Image) -> bool:

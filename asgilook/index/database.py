@@ -120,8 +120,9 @@ class DatabaseIndex:
         self._recent.update((image.image_id, image) for image in found)
         return Page(found, more, _hash((rows[:limit], more)))
 
-    async def version(self) -> None:
+    async def version(self) -> str | None:
         """Return None: only a query can determine the state of a list."""
+        return None
 
     async def count(self) -> int:
         """Return the number of images; this reads an index from end to end."""

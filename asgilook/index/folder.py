@@ -1,84 +1,93 @@
-"""An index in memory, of the storage folder, whose files are the truth.
+"""In-memory index of the storage folder, whose files are the truth.
 
-Other processes may add and remove files at any time. So a look-up by id asks the file
-system for that one file, and a list first takes in what has changed.
+Other processes may add and remove files at any time. So a look-up by id checks the file
+itself, and a list first takes in what has changed.
 """
 
 from __future__ import annotations
 
 import asyncio
-import bisect
-import hashlib
+import contextlib
 import logging
 import os
+import time
+from collections.abc import Collection
 
-from ..errors import ImageNotFound, InvalidRequest
+from ..errors import ImageNotFound, ImageUnreadable, StorageUnavailable
 from ..models import UUID, Image, Page
 from ..storage.atomic import TEMPORARY
-from .watcher import Folder
+from ..storage.local import LocalFolder
+from .listing import Listing
+from .reader import Found, Reader, is_unchanged, matches
+from .watcher import Version, Watcher
 
 log = logging.getLogger(__name__)
+
+# Seconds after which unreadable files are tried again, if no change of theirs is seen.
+RETRY_SECONDS = 5.0
 
 
 class FolderIndex:
     """An `Index` of the images of one folder.
 
-    `state` is a number that is the same for equal sets of images, on any worker, and
-    differs for different ones: the XOR of a 128-bit hash of each.
+    Args:
+        folder: path of the folder.
+        local: the folder as the storage uses it, so that failures are logged once.
     """
 
-    def __init__(self, folder: str) -> None:
-        self._folder = Folder(folder)
-        self._images: dict[str, Image] = {}
-        self._order: list[tuple[int, str]] = []
-        self._seen: int | None = None  # the folder's time, up to which all is known
+    def __init__(self, folder: str, local: LocalFolder | None = None) -> None:
+        self._local = local or LocalFolder(folder)
+        self._watcher = Watcher(folder)
+        self._reader = Reader(folder)
+        self._listing = Listing()
+        self._seen: Version | None = None  # up to which all changes are known
         self._lock = asyncio.Lock()
-        self._foreign: set[str] = set()
-        self.state = 0
+        self._unreadable: dict[str, str] = {}
+        self._retry_at = 0.0
+        self._others: set[str] = set()
 
     async def start(self) -> None:
-        """Watch the folder, and read what is there."""
+        """Watch the folder and read it, if possible now."""
         self._lock = asyncio.Lock()
-        await asyncio.to_thread(self._folder.watch)
-        await self._refresh()
+        self._watcher.start()
+        with contextlib.suppress(StorageUnavailable):
+            await self._refresh()
 
     async def stop(self) -> None:
-        """Watch no more: from here on, only the folder's time can tell of changes."""
-        self._folder.unwatch()
-        if self._seen is not None and not self._folder.settled(self._seen):
+        """Stop watching: from now on, changes are detected by the folder's time."""
+        self._watcher.stop()
+        if self._seen is not None and not self._watcher.is_settled(self._seen):
             self._seen = None
 
     async def get(self, image_id: str) -> Image | None:
         """Return the image as its file is at this moment, or None.
 
-        This costs one `stat`, on the event loop: it takes a microsecond or two where a
-        thread would take fifty.
+        Raises `ImageUnreadable`, or `StorageUnavailable`.
         """
-        status = self._folder.status(image_id)
+        # PERF: one `stat` on the event loop takes a microsecond or two, a thread fifty.
+        try:
+            status = self._reader.status(image_id)
+            known = self._listing.images.get(image_id)
+            if status is not None and known is not None and matches(known, status):
+                return known
+            if status is not None:
+                await self._read({image_id})
+                status = self._reader.status(image_id)
+        except OSError as ex:
+            raise self._local.listing_failed(ex) from ex
         if status is None:
-            self.discard(image_id)
-            return None
-        known = self._images.get(image_id)
-        if known is not None and _matches(known, status):
-            return known
-        image = await asyncio.to_thread(self._folder.read, image_id)
-        if image is None or self._folder.status(image_id) is None:
-            self.discard(image_id)
-            return None
-        self.insert(image)
-        return image
+            self._listing.discard(image_id)
+        elif image_id in self._unreadable:
+            reason = OSError(self._unreadable[image_id])
+            raise ImageUnreadable('The stored image can not be read.', 5) from reason
+        return self._listing.images.get(image_id)
 
     async def is_current(self, image: Image) -> bool:
-        """Tell whether the file is still the one that `image` was read from."""
+        """Return whether the file is still the one that `image` was read from."""
         try:
-            return _matches(image, os.stat(self._folder.path(image.image_id)))
+            return matches(image, os.stat(self._reader.path(image.image_id)))
         except OSError:
             return False
-
-    async def version(self) -> str | None:
-        """Return the state of the list, after taking in what has changed."""
-        await self._refresh()
-        return f'{self.state:x}'
 
     async def page(
         self, limit: int, after: str | None = None, *, newest: bool = False
@@ -88,120 +97,124 @@ class FolderIndex:
         Raises `InvalidRequest` if `after` is not the id of an image.
         """
         await self._refresh()
-        start, stop = 0, len(self._order)
-        if after is not None:
-            if after not in self._images:
-                raise InvalidRequest('The parameter after names no image.')
-            position = bisect.bisect_left(self._order, self._images[after].order)
-            start, stop = (0, position) if newest else (position + 1, stop)
-        more = stop - start > limit
-        if newest:
-            found = self._order[max(start, stop - limit) : stop][::-1]
-        else:
-            found = self._order[start : min(stop, start + limit)]
-        images = [self._images[image_id] for _, image_id in found]
-        return Page(images, more, f'{self.state:x}')
+        return self._listing.page(limit, after, newest=newest)
+
+    async def version(self) -> str | None:
+        """Return the state of the whole list, with all changes."""
+        await self._refresh()
+        return self._listing.state
 
     async def count(self) -> int:
-        """Return the number of images; this first takes in what changed."""
+        """Return the number of images, with all changes."""
         await self._refresh()
-        return len(self._images)
+        return len(self._listing.images)
 
     async def add(self, image: Image) -> None:
-        """Take in an image whose file is complete, unless it is gone already."""
-        self.insert(image)
+        """Add an image whose file is complete, unless it is already removed again."""
+        self._listing.insert(image)
+        self._local.unreadable = None
         await self.get(image.image_id)
 
     async def remove(self, image_id: str) -> None:
-        """See that the image exists, or raise `ImageNotFound`.
+        """Check that the image exists, or raise `ImageNotFound`.
 
-        It goes with its file: were it forgotten before, a file that then can't be
-        removed would stay unlisted.
+        It disappears with its file: if it were removed from the index first, and
+        removing the file failed, the file would stay unlisted.
         """
         if await self.get(image_id) is None:
-            raise ImageNotFound('There is no such image.')
+            raise ImageNotFound('Image not found.')
 
     async def is_usable(self) -> bool:
-        """Tell that there is nothing but the folder to fail, which is the storage's."""
+        """Return True: only the folder can fail, which the storage reports."""
         return True
 
-    def insert(self, image: Image) -> None:
-        """Know an image."""
-        self.discard(image.image_id)
-        self._images[image.image_id] = image
-        bisect.insort(self._order, image.order)
-        self.state ^= _fingerprint(image)
-
-    def discard(self, image_id: str) -> None:
-        """Forget an image whose file is gone."""
-        image = self._images.pop(image_id, None)
-        if image is not None:
-            del self._order[bisect.bisect_left(self._order, image.order)]
-            self.state ^= _fingerprint(image)
-
     async def _refresh(self) -> None:
-        """Take in what has changed until now; one request at a time."""
+        """Take in all changes until now; one request at a time."""
         async with self._lock:
-            changes = self._folder.changes()
-            if changes is None and self._folder.watched:
-                self._seen = None  # some were lost
-            modified = self._folder.modified()
-            if modified == self._seen and not changes:
-                return
-            if changes and self._seen is not None:
-                self._seen = None  # so that a failure ends in a scan
-                await self._follow(changes)
-                self._seen = modified
-            else:
-                await self._scan(modified)
+            with self._local.listing():
+                await self._take_in_changes()
 
-    async def _follow(self, names: set[str]) -> None:
-        """Look at the files that have changed."""
-        for image_id in names & self._images.keys():
-            await self.get(image_id)
-        fresh = {name for name in names - self._images.keys() if UUID.fullmatch(name)}
-        if fresh:
-            self._add_all(await asyncio.to_thread(self._folder.read_all, fresh))
+    async def _take_in_changes(self) -> None:
+        version, names, lost = self._watcher.changes()
+        seen = None if lost else self._seen
+        self._seen = None  # so that a failure results in a scan
+        if seen == version or (seen is not None and names):
+            await self._follow(names | self._to_retry())
+            self._seen = version
+        else:
+            await self._scan(version)
 
-    async def _scan(self, modified: int) -> None:
-        """Compare with the whole folder, as it has been since `modified` at least."""
-        settled = self._folder.watched or self._folder.settled(modified)
-        known = set(self._images)
-        names = await asyncio.to_thread(self._folder.names)
-        images = await asyncio.to_thread(self._folder.read_all, names - known)
-        for image_id in known - names:
-            self.discard(image_id)
-        self._add_all(images)
-        self._seen = modified if settled else None
-        self._tell_foreign(names - known - {image.image_id for image in images})
+    def _to_retry(self) -> set[str]:
+        if not self._unreadable or time.monotonic() < self._retry_at:
+            return set()
+        self._retry_at = time.monotonic() + RETRY_SECONDS
+        return set(self._unreadable)
 
-    def _tell_foreign(self, names: set[str]) -> None:
-        foreign = {name for name in names if not name.startswith(TEMPORARY)}
-        if foreign - self._foreign:
+    async def _follow(self, names: Collection[str]) -> None:
+        """Read the files that have changed."""
+        images = filter(UUID.fullmatch, names)
+        changed = {name for name in images if not self._is_unchanged(name)}
+        if changed:
+            await self._read(changed)
+
+    def _is_unchanged(self, image_id: str) -> bool:
+        image = self._listing.images.get(image_id)
+        try:
+            path = self._reader.path(image_id)
+            return image is not None and is_unchanged(image, path)
+        except OSError:
+            return False
+
+    async def _read(self, names: Collection[str]) -> None:
+        known = self._listing.images
+        self._apply(await asyncio.to_thread(self._reader.read, names, known))
+
+    async def _scan(self, version: Version) -> None:
+        """Compare with the whole folder, as it has been since `version` at least."""
+        settled = self._watcher.is_settled(version)
+        known = self._listing.images
+        names = known.keys() | self._unreadable.keys()
+        found = await asyncio.to_thread(self._reader.scan, known, names)
+        self._others &= found.others
+        self._apply(found)
+        self._seen = version if settled else None
+
+    def _apply(self, found: Found) -> None:
+        """Update the list with what was found, and log files that are not listed."""
+        removed = found.absent | found.others | found.unreadable.keys()
+        self._listing.update(removed, found.images)
+        readable = {image.image_id for image in found.images}
+        self._update_others(found, readable)
+        self._update_unreadable(found, readable)
+
+    def _update_others(self, found: Found, readable: set[str]) -> None:
+        others = {name for name in found.others if not name.startswith(TEMPORARY)}
+        new = others - self._others
+        self._others = (self._others | others) - found.absent - readable
+        if new:
             log.warning(
-                'ignoring %d files in the storage folder that are no images of this '
-                'service, such as %s',
-                len(foreign),
-                min(foreign - self._foreign),
+                'ignoring %d files in the storage folder that are damaged or were not '
+                'stored by this service, such as %s',
+                len(self._others),
+                min(new),
             )
-        self._foreign = foreign
 
-    def _add_all(self, images: list[Image]) -> None:
-        fresh = [image for image in images if image.image_id not in self._images]
-        if len(fresh) < 100:
-            for image in fresh:
-                self.insert(image)
-            return
-        self._images.update((image.image_id, image) for image in fresh)
-        self._order = sorted(self._order + [image.order for image in fresh])
-        for image in fresh:
-            self.state ^= _fingerprint(image)
-
-
-def _matches(image: Image, status: os.stat_result) -> bool:
-    return image.modified_ns == status.st_mtime_ns and image.length == status.st_size
-
-
-def _fingerprint(image: Image) -> int:
-    digest = hashlib.blake2b(repr(image).encode(), digest_size=16).digest()
-    return int.from_bytes(digest)
+    def _update_unreadable(self, found: Found, readable: set[str]) -> None:
+        new = found.unreadable.keys() - self._unreadable.keys()
+        had_unreadable = bool(self._unreadable)
+        for name in found.absent | found.others | readable:
+            self._unreadable.pop(name, None)
+        self._unreadable.update(found.unreadable)
+        if new:
+            log.warning(
+                '%d of %d image files in the storage folder can not be read, such as '
+                '%s: %s; they are not listed: check their owner and permissions',
+                len(self._unreadable),
+                len(self._unreadable) + len(self._listing.images),
+                self._reader.path(min(new)),
+                found.unreadable[min(new)],
+            )
+        elif had_unreadable and not self._unreadable:
+            log.warning('all image files in the storage folder can be read again')
+        sample = next(map(self._reader.path, self._unreadable), None)
+        self._local.unreadable = None if self._listing.images else sample

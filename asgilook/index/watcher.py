@@ -1,28 +1,24 @@
-"""The storage folder, as it is read: one file, all of them, or what has changed.
+"""Changes of the storage folder.
 
-inotify tells of a change before the call that made it returns, in any process of the
-machine: so whoever asks after a POST or DELETE was answered hears of it, and a list
-costs as much as what has changed, not as what is there. Where it can't be had, the
-folder's modification time tells that a list must be made anew.
+inotify reports a change before the system call that makes it returns, in any process of
+the machine. So a request that follows the response to a POST or DELETE sees the change,
+and listing costs as much as there are changes, not files. Changes that inotify does not
+report, as those of other machines on NFS, are detected by the folder's modification
+time, and cost a scan.
 """
 
 from __future__ import annotations
 
-import concurrent.futures
 import errno
 import logging
 import os
 import time
-from collections.abc import Collection
+from typing import NamedTuple
 
 import inotify_simple
 from inotify_simple import flags
 
-from ..errors import StorageUnavailable
-from ..imaging import jpeg
-from ..models import UUID, Image
-from ..storage import previews
-from ..storage.atomic import storage_errors
+from ..storage.local import EXHAUSTED
 
 log = logging.getLogger(__name__)
 
@@ -36,109 +32,101 @@ _CHANGES = (
     | flags.MOVED_TO
     | flags.MOVED_FROM
     | flags.DELETE
+    | flags.ATTRIB
     | flags.ONLYDIR
 )
 _LOST = flags.Q_OVERFLOW | flags.IGNORED | flags.UNMOUNT
-_EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
-_THREADS = 4
-_CHUNK = 2000
+
+# Limits of inotify or of the process, or no inotify at all; other errors concern the
+# folder.
+_NO_INOTIFY = EXHAUSTED | {errno.ENOSPC, errno.ENOSYS}
+
+# Reads of one call, where changes come in faster than they are read.
+_MAX_READS = 8
 
 
-class Folder:
-    """The files of one storage folder; every method may raise `StorageUnavailable`."""
+class Version(NamedTuple):
+    """State of a folder: another one after each change outside of one clock tick."""
+
+    device: int
+    inode: int
+    modified_ns: int
+
+
+class Changes(NamedTuple):
+    """Names that have changed since the last call, unless some were `lost`."""
+
+    version: Version
+    names: set[str]
+    lost: bool
+
+
+class Watcher:
+    """Collects the changes of one folder."""
 
     def __init__(self, path: str) -> None:
         self._path = path
         self._inotify: inotify_simple.INotify | None = None
+        self._watched: tuple[int, ...] | None = None
+        self._started = False
 
-    def path(self, image_id: str) -> str:
-        """Where the file of an image lies."""
-        return f'{self._path}/{image_id}'
+    def start(self) -> None:
+        """Watch the folder from the next call of `changes` on."""
+        self._started = True
 
-    def status(self, image_id: str) -> os.stat_result | None:
-        """Return the status of an image's file at this moment; None for no file."""
-        try:
-            return os.stat(self.path(image_id))
-        except FileNotFoundError:
-            self.modified()  # or is it the folder that is gone?
-            return None
-        except OSError as ex:
-            raise StorageUnavailable("The storage can't be used now.", 5) from ex
+    def stop(self) -> None:
+        """Stop watching."""
+        self._started = False
+        self._unwatch()
 
-    def modified(self) -> int:
-        """Return the time of the folder's last change, in nanoseconds."""
-        with storage_errors():
-            return os.stat(self._path).st_mtime_ns
+    def is_settled(self, version: Version) -> bool:
+        """Return whether the next change will be seen, by inotify or by its time."""
+        age_ns = time.time_ns() - version.modified_ns
+        return self._inotify is not None or age_ns > TICK_NS
 
-    def settled(self, modified: int) -> bool:
-        """Tell whether a change from now on would have another time than `modified`."""
-        return time.time_ns() - modified > TICK_NS
+    def changes(self) -> Changes:
+        """Return the changes since the last call; without inotify, only the version.
 
-    def watch(self) -> None:
-        """Begin to collect what changes."""
+        Raises OSError if the folder can't be watched or listed.
+        """
+        version = self._version()
+        if self._started and self._watched != version[:2]:
+            # The folder was moved away and replaced, or is watched for the first time.
+            return self._watch(version)
+        names: set[str] = set()
+        for _ in range(_MAX_READS):
+            # NOTE(order): version first, events second, until there are none. So the
+            # changes up to that version are in `names`, and no later list needs a scan.
+            events = self._inotify.read(timeout=0) if self._inotify else []
+            if any(event.mask & _LOST for event in events):
+                return self._watch(version)
+            names.update(event.name for event in events)
+            if not events:
+                break
+            version = self._version()
+        return Changes(version, names, False)
+
+    def _version(self) -> Version:
+        status = os.stat(self._path)
+        return Version(status.st_dev, status.st_ino, status.st_mtime_ns)
+
+    def _watch(self, version: Version) -> Changes:
+        self._unwatch()
         try:
             self._inotify = inotify_simple.INotify(nonblocking=True)
             self._inotify.add_watch(self._path, _CHANGES)
         except OSError as ex:
-            log.warning('no inotify (%s): every change costs a scan of the folder', ex)
-            self.unwatch()
+            self._unwatch()
+            if ex.errno not in _NO_INOTIFY:
+                raise
+            log.warning('no inotify (%s): each change costs a scan of the folder', ex)
+        # NOTE(order): the version is older than the watch, so that a folder replaced in
+        # between is recognized by the next call.
+        self._watched = version[:2]
+        return Changes(self._version(), set(), True)
 
-    def unwatch(self) -> None:
-        """Collect no more."""
+    def _unwatch(self) -> None:
+        self._watched = None
         if self._inotify is not None:
             self._inotify.close()
             self._inotify = None
-
-    @property
-    def watched(self) -> bool:
-        """Whether what changes is being collected."""
-        return self._inotify is not None
-
-    def changes(self) -> set[str] | None:
-        """Return the names that came or went since the last call; None: unknown."""
-        if self._inotify is None:
-            return None
-        events = self._inotify.read(timeout=0)
-        if any(event.mask & _LOST for event in events):
-            self.unwatch()
-            self.watch()
-            return None
-        return {event.name for event in events}
-
-    def names(self) -> set[str]:
-        """Return the names of all files, without the folder of previews."""
-        with storage_errors():
-            return set(os.listdir(self._path)) - {previews.FOLDER}
-
-    def read(self, image_id: str) -> Image | None:
-        """Read an image's header; None where there is no such image.
-
-        A damaged or unreadable file is none.
-        """
-        try:
-            with open(self.path(image_id), 'rb', buffering=0) as file:
-                status = os.fstat(file.fileno())
-                size = jpeg.read_size(file)
-        except ValueError:
-            return None
-        except OSError as ex:
-            if ex.errno in _EXHAUSTED:  # then nothing is known about the file
-                raise StorageUnavailable('Too many files are open.', 5) from ex
-            return None
-        return Image(image_id, size, status.st_size, status.st_mtime_ns)
-
-    def read_all(self, names: Collection[str]) -> list[Image]:
-        """Read many headers, in parallel, as a large folder on a cold disk needs."""
-        wanted = sorted(name for name in names if UUID.fullmatch(name))
-        chunks = [wanted[i : i + _CHUNK] for i in range(0, len(wanted), _CHUNK)]
-        if len(chunks) < 2:
-            return self._read_chunk(wanted)
-        images: list[Image] = []
-        with concurrent.futures.ThreadPoolExecutor(_THREADS, 'asgilook') as executor:
-            for chunk in executor.map(self._read_chunk, chunks):
-                images += chunk
-                log.info('read %d of %d images', len(images), len(wanted))
-        return images
-
-    def _read_chunk(self, names: list[str]) -> list[Image]:
-        return [image for image in map(self.read, names) if image is not None]

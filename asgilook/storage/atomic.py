@@ -16,7 +16,13 @@ import time
 from collections.abc import Iterator
 from typing import BinaryIO
 
-from ..errors import ImageExists, ImageNotFound, StorageFull, StorageUnavailable
+from ..errors import (
+    AsgilookError,
+    ImageExists,
+    ImageNotFound,
+    StorageFull,
+    StorageUnavailable,
+)
 
 TEMPORARY = '.asgilook-'
 
@@ -29,9 +35,14 @@ def storage_errors() -> Iterator[None]:
     try:
         yield
     except OSError as ex:
-        if ex.errno in FULL:
-            raise StorageFull('The storage is full.') from ex
-        raise StorageUnavailable('The storage is unavailable.', 5) from ex
+        raise domain_error(ex) from ex
+
+
+def domain_error(ex: OSError) -> AsgilookError:
+    """Return the domain exception for an OSError of the storage folder."""
+    if ex.errno in FULL:
+        return StorageFull('The storage is full.')
+    return StorageUnavailable('The storage is unavailable.', 5)
 
 
 class NewFile:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import BinaryIO, Protocol
 
 from ..models import Entry
+from .local import LocalFolder
 from .previews import PreviewFiles
 
 
@@ -39,12 +40,17 @@ class Storage(Protocol):
     """
 
     @property
+    def local(self) -> LocalFolder:
+        """Folder of the images, or of uploads in progress if images are remote."""
+        ...
+
+    @property
     def previews(self) -> PreviewFiles:
         """The files of previews, apart from those of images."""
         ...
 
     def start(self) -> None:
-        """Prepare the storage, remove leftovers of dead processes; raises OSError."""
+        """Prepare the storage, if possible now, and remove leftovers of processes."""
         ...
 
     def stop(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
 from collections.abc import Iterator
@@ -12,12 +13,10 @@ from ..config import DEFAULT_STORAGE_PATH
 from ..errors import ImageNotFound
 from ..models import UUID, Entry
 from . import atomic
+from .local import LocalFolder, describe
 from .previews import FolderPreviews
 
 log = logging.getLogger(__name__)
-
-# Free space, in bytes, below which the storage counts as full.
-MIN_FREE = 1024 * 1024
 
 
 class FolderStorage:
@@ -27,35 +26,32 @@ class FolderStorage:
     """
 
     def __init__(self, path: str, *, replaces: bool = True) -> None:
-        self._path = path
+        self.local = LocalFolder(path)
         self._replaces = replaces
         self.previews = FolderPreviews(path)
 
     def start(self) -> None:
-        """Create the folder and remove leftovers of dead processes; raises OSError."""
-        os.makedirs(self._path, exist_ok=True)
-        if self._path == DEFAULT_STORAGE_PATH:
+        """Create the folder and remove leftovers of dead processes, if possible now."""
+        if self.local.path == DEFAULT_STORAGE_PATH:
             log.warning(
                 'images are stored in %s, which is lost at a reboot: '
                 'set ASGI_LOOK_STORAGE_PATH',
-                self._path,
+                self.local.path,
             )
-        swept = atomic.sweep(self._path)
-        if swept:
-            log.info('removed %d temporary files of interrupted uploads', swept)
+        self.local.prepare()
         self.previews.sweep()
 
     def stop(self) -> None:
         """Release nothing, as nothing is held."""
 
-    def create(self) -> atomic.NewFile:
+    def create(self) -> NewImage:
         """Return a new file under a temporary name."""
-        with atomic.storage_errors():
-            return atomic.NewFile(self._path, replaces=self._replaces)
+        with self.local.writing():
+            return NewImage(self.local, replaces=self._replaces)
 
     def open(self, image_id: str) -> BinaryIO:
         """Open a file; raises `ImageNotFound` or `StorageUnavailable`."""
-        with atomic.storage_errors():
+        with self.local.reading(image_id):
             try:
                 return open(self._file(image_id), 'rb')
             except FileNotFoundError:
@@ -63,33 +59,52 @@ class FolderStorage:
 
     def remove(self, image_id: str) -> None:
         """Remove a file durably; raises `ImageNotFound` or `StorageUnavailable`."""
-        with atomic.storage_errors():
+        with self.local.writing():
             atomic.remove(self._file(image_id))
+        self.local.forget(image_id)
 
     def is_usable(self) -> bool:
         """Return whether images can be read from the folder and written to it.
 
-        It must exist, be writable, as must its file system, and have free space.
+        It must exist, be writable, as must its file system, and have free space; and if
+        it has images, at least one must be readable.
         """
-        if not os.access(f'{self._path}/.', os.R_OK | os.W_OK | os.X_OK):
-            return False
-        try:
-            status = os.statvfs(self._path)
-        except OSError:
-            return False
-        has_inodes = (
-            status.f_favail > 0 or status.f_files == 0
-        )  # some file systems count none
-        return has_inodes and status.f_bavail * status.f_frsize >= MIN_FREE
+        return self.local.probe()
 
     def entries(self) -> Iterator[Entry]:
         """Yield an entry for each file whose name is that of an image."""
-        with atomic.storage_errors(), os.scandir(self._path) as found:
+        with self.local.listing(), os.scandir(self.local.path) as found:
             for file in found:
                 if UUID.fullmatch(file.name):
                     with contextlib.suppress(FileNotFoundError):
-                        status = file.stat()
-                        yield Entry(file.name, status.st_size, status.st_ctime_ns)
+                        yield self._entry(file)
+
+    def _entry(self, file: os.DirEntry[str]) -> Entry:
+        status = file.stat()
+        error = '' if os.access(file.path, os.R_OK) else describe(_NO_PERMISSION)
+        return Entry(file.name, status.st_size, status.st_ctime_ns, error)
 
     def _file(self, image_id: str) -> str:
-        return os.path.join(self._path, image_id)
+        return os.path.join(self.local.path, image_id)
+
+
+_NO_PERMISSION = PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+
+class NewImage(atomic.NewFile):
+    """A new file of a `LocalFolder`, which logs what fails."""
+
+    def __init__(self, local: LocalFolder, *, replaces: bool) -> None:
+        super().__init__(local.path, replaces=replaces)
+        self._local = local
+
+    def publish(self, image_id: str, modified_ns: int | None = None) -> tuple[int, int]:
+        """Rename the file, durably; return its length and `modified_ns`.
+
+        Raises `ImageExists`, `StorageFull` or `StorageUnavailable`.
+        """
+        with self._local.writing():
+            published = super().publish(image_id, modified_ns)
+        self._local.written()
+        self._local.forget(image_id)
+        return published

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import mmap
-import os
 import re
 import tempfile
 import time
@@ -20,7 +19,7 @@ from obstore.store import S3Store
 
 from ..errors import StorageUnavailable
 from ..models import Entry
-from .atomic import storage_errors
+from .local import LocalFolder
 from .s3_client import Guard, ObjectReader, connect
 from .s3_previews import ObjectPreviews
 
@@ -44,18 +43,18 @@ class ObjectStorage:
 
     def __init__(self, url: str, folder: str) -> None:
         self._url = url
-        self._folder = folder
+        self.local = LocalFolder(folder)
         self._guard = Guard()
         self._stores: dict[float, S3Store] = {}
         self.previews = ObjectPreviews(client=self.client, guard=self._guard)
 
     def start(self) -> None:
-        """Create the local folder and test the bucket; raises OSError.
+        """Create the local folder, if possible now, and test the bucket.
 
         An unavailable object store is not an error: the service is not ready until it
         responds.
         """
-        os.makedirs(self._folder, exist_ok=True)
+        self.local.prepare()
         for timeout in (SHORT_TIMEOUT, TIMEOUT, LONG_TIMEOUT):
             self._stores[timeout] = connect(self._url, timeout)
         with contextlib.suppress(StorageUnavailable):
@@ -71,7 +70,7 @@ class ObjectStorage:
 
     def create(self) -> NewObject:
         """Return a new object, written to an unnamed local file first."""
-        return NewObject(self, self._folder)
+        return NewObject(self)
 
     def put(self, image_id: str, content: mmap.mmap) -> None:
         """Store an object durably, in one request that never replaces another object.
@@ -109,7 +108,12 @@ class ObjectStorage:
             obstore.delete(self._stores[TIMEOUT], _key(image_id))
 
     def is_usable(self) -> bool:
-        """Return whether the bucket responds; nothing is written to it."""
+        """Return whether the bucket responds, and the local folder can be used.
+
+        Nothing is written.
+        """
+        if not self.local.probe():
+            return False
         try:
             self._probe(SHORT_TIMEOUT)
         except StorageUnavailable:
@@ -137,19 +141,21 @@ class NewObject:
     hardly ever writes such a short-lived file to the disk.
     """
 
-    def __init__(self, storage: ObjectStorage, folder: str) -> None:
+    def __init__(self, storage: ObjectStorage) -> None:
         self._storage = storage
-        with storage_errors():
-            self.file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115
+        self._local = storage.local
+        with self._local.writing():
+            self.file = tempfile.TemporaryFile(dir=self._local.path)  # noqa: SIM115
 
     def publish(self, image_id: str, modified_ns: int | None = None) -> tuple[int, int]:
         """Store it durably under its name; return its length and `modified_ns`.
 
         It is sent from the file's pages, without a copy in memory.
         """
-        with storage_errors():
+        with self._local.writing():
             self.file.flush()
             content = mmap.mmap(self.file.fileno(), 0, access=mmap.ACCESS_READ)
+        self._local.written()
         self._storage.put(image_id, content)
         return len(content), time.time_ns() if modified_ns is None else modified_ns
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import errno
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from asgilook.cli.check import Comparison, check
 from asgilook.cli.main import main
 from asgilook.cli.places import Place, open_place
 from asgilook.config import Config
+from asgilook.imaging import jpeg
 from asgilook.models import Image
 from asgilook.storage.previews import FOLDER, FolderPreviews
 
@@ -81,8 +83,8 @@ def test_nothing_wrong(place: Config, capsys: Captured) -> None:
     fill(place, ORPHAN, MISSING, CUT)
     assert ask(place) == 0
     assert capsys.readouterr().out == (
-        '1 images, 0 with a missing or wrong file, 0 files not listed, '
-        '0 of them removed\n'
+        '1 images, 0 with a missing or wrong file, 0 unreadable files, '
+        '0 files not listed, 0 of them removed\n'
     )
 
 
@@ -95,7 +97,9 @@ def test_what_is_wrong_is_named(place: Config, capsys: Captured) -> None:
         f'{MISSING} is listed, but its file is missing',
         f'{CUT} has 7 bytes, but is listed with 8',
     ]
-    assert lines[-1].startswith('3 images, 2 with a missing or wrong file, 1 files')
+    assert lines[-1].startswith(
+        '3 images, 2 with a missing or wrong file, 0 unreadable files, 1 files'
+    )
     assert stored(place) == {LISTED, ORPHAN, CUT}
 
 
@@ -154,7 +158,7 @@ def test_uploads_and_deletions_meanwhile(
     monkeypatch.setattr(check_module, 'Comparison', Racing)
     assert ask(place, remove=True) == 0
     assert capsys.readouterr().out.startswith(
-        '2 images, 0 with a missing or wrong file, 0 files'
+        '2 images, 0 with a missing or wrong file, 0 unreadable files, 0 files'
     )
     assert stored(place) == {ORPHAN, CUT}
 
@@ -173,6 +177,52 @@ def test_folder_without_a_database(config: Config, photo: bytes) -> None:
     assert ask(config) == 1
     assert ask(config, remove=True) == 1
     assert files(config) == {LISTED, CUT}
+
+
+@pytest.mark.parametrize('with_database', [False, True])
+def test_unreadable_files(
+    config: Config,
+    tmp_path: Path,
+    photo: bytes,
+    capsys: Captured,
+    permissions: None,
+    with_database: bool,
+) -> None:
+    """They are reported at any age, listed or not, and never removed."""
+    if with_database:
+        config.database_url = f'sqlite://{tmp_path}/index.db'
+        fill(config, ORPHAN, MISSING, CUT)
+    else:
+        Path(config.storage_path).mkdir()
+        Path(config.storage_path, LISTED).write_bytes(photo)
+    Path(config.storage_path, ORPHAN).write_bytes(photo)
+    for image_id in (LISTED, ORPHAN):
+        Path(config.storage_path, image_id).chmod(0)
+    assert ask(config, 3600, remove=with_database) == 1
+    assert capsys.readouterr().out == (
+        f'{LISTED} can not be read: Permission denied (EACCES)\n'
+        f'{ORPHAN} can not be read: Permission denied (EACCES)\n'
+        f'{int(with_database)} images, 0 with a missing or wrong file, '
+        '2 unreadable files, 0 files not listed, 0 of them removed\n'
+    )
+    assert files(config) == {LISTED, ORPHAN}
+
+
+def test_file_of_a_broken_disk(
+    config: Config, photo: bytes, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(file: object) -> None:
+        raise OSError(errno.EIO, 'Input/output error')
+
+    monkeypatch.setattr(jpeg, 'read_size', fail)
+    Path(config.storage_path, FOLDER).mkdir(parents=True)
+    Path(config.storage_path, LISTED).write_bytes(photo)
+    Path(config.storage_path, FOLDER, LISTED).touch()
+    assert ask(config, 3600, remove=True) == 1
+    output = capsys.readouterr().out
+    assert f'{LISTED} can not be read: Input/output error (EIO)\n' in output
+    assert '1 unreadable files, 0 files not listed' in output
+    assert 'preview' not in output
 
 
 @pytest.fixture(params=['folder', 'sqlite', 's3'])

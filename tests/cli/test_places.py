@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 from pathlib import Path
 
 import pytest
 
 from asgilook.cli import places
-from asgilook.cli.places import Place, open_place
+from asgilook.cli.places import Place, open_place, prepared
 from asgilook.config import Config, ConfigError
 from asgilook.errors import StorageUnavailable
 
@@ -61,6 +63,34 @@ def test_pages_while_all_images_are_deleted(
         place(config, photo, number)
     with pytest.raises(StorageUnavailable, match='deleted'):
         read(config, deleted=2)
+
+
+def test_settings_of_a_folder_that_may_become_available(
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with a disk that isn't mounted: no error to start with."""
+    config.storage_path = str(tmp_path / 'link')
+    (tmp_path / 'link').symlink_to(tmp_path / 'not-mounted')
+    assert prepared(config) is config
+
+    def fail(*args: object, **kwargs: object) -> None:
+        raise PermissionError(errno.EACCES, 'Permission denied')
+
+    monkeypatch.setattr(os, 'makedirs', fail)
+    config.storage_path = str(tmp_path / 'images')
+    assert prepared(config) is config
+
+
+@pytest.mark.parametrize('path', ['file', 'file/images', 'x' * 300])
+def test_settings_of_a_path_that_is_no_folder(
+    config: Config, tmp_path: Path, path: str
+) -> None:
+    (tmp_path / 'file').touch()
+    config.storage_path = str(tmp_path / path)
+    with pytest.raises(ConfigError) as raised:
+        prepared(config)
+    assert raised.value.name == 'ASGI_LOOK_STORAGE_PATH'
+    assert raised.value.value == config.storage_path
 
 
 def test_folder_that_cannot_be_open_place(config: Config, tmp_path: Path) -> None:

@@ -595,3 +595,80 @@ def test_thumbnail_of_damaged(part: float) -> None:
     data = SOUND['JPEG'][: int(len(SOUND['JPEG']) * part)]
     with pytest.raises(ImageDamaged, match='damaged'):
         thumb(data, (48, 32))
+
+
+def test_thumbnail_of_an_image_above_the_limit_of_uploads() -> None:
+    data = samples.photo(640, 480)
+    transform.configure(1000)
+    small = thumb(data, (320, 240))
+    transform.configure(PIXELS)
+    assert samples.decode(small).size == (320, 240)
+
+
+# -- Previews and WebP --------------------------------------------------------------
+
+
+@pytest.fixture
+def large_images() -> None:
+    """Accept images of more than 1.5 megapixels, which have previews."""
+    transform.configure(50_000_000)
+
+
+@pytest.mark.parametrize('shape', [(1600, 1200), (2001, 1001), (1500, 1000)])
+def test_preview_of_an_upload_is_its_thumbnail(large_images: None, shape: Size) -> None:
+    data = samples.photo(*shape)
+    target = io.BytesIO()
+    upload = transform.to_jpeg(
+        io.BytesIO(data),
+        target,
+        max_pixels=50_000_000,
+        quality=85,
+        min_thumb_size=64,
+        check_deadline=nothing,
+    )
+    if shape != (1600, 1200):  # resampled later, or too small
+        assert upload.preview is None
+    else:
+        assert upload.preview == thumb(target.getvalue(), (800, 600))
+
+
+def test_truncated_scan_of_an_image_with_a_preview(large_images: None) -> None:
+    data = samples.photo(1600, 1200)
+    with pytest.raises(ImageDamaged):
+        store(data[: len(data) // 2] + b'\xff\xd9', max_pixels=50_000_000)
+
+
+@pytest.mark.parametrize('shape', [(1600, 1200), (2001, 1001)])
+@pytest.mark.parametrize('mode', ['L', 'RGB'])
+def test_thumbnail_from_preview(large_images: None, shape: Size, mode: str) -> None:
+    image = samples.scene(*shape).convert(mode)
+    data = samples.encode(image, 'JPEG', quality=92)
+    size = shape[0] // 2, shape[1] // 2
+    preview = thumb(data, size)
+    for k in (1, 2, 3):
+        small = size[0] >> k, size[1] >> k
+        rendered = transform.thumbnail(
+            preview, small, quality=95, check_deadline=nothing, is_preview=True
+        )
+        best = image.resize(small, Image.Resampling.LANCZOS)
+        assert samples.decode(rendered).size == small
+        assert difference(samples.decode(rendered), best) < 9
+
+
+@pytest.mark.parametrize('mode', ['L', 'RGB'])
+@pytest.mark.parametrize('quality', [1, 50, 85, 100])
+@pytest.mark.parametrize('size', [(800, 600), (200, 150)])
+def test_webp_is_the_same_picture_and_smaller(
+    large_images: None, mode: str, quality: int, size: Size
+) -> None:
+    image = samples.scene(1600, 1200).convert(mode)
+    data = samples.encode(image, 'JPEG', quality=92)
+    webp = transform.thumbnail(
+        data, size, quality=quality, check_deadline=nothing, format_='webp'
+    )
+    jpeg = thumb(data, size, quality=quality)
+    decoded = samples.decode(webp)
+    assert (decoded.format, decoded.size) == ('WEBP', size)
+    assert len(webp) < len(jpeg)
+    if quality > 1:
+        assert difference(decoded.convert(mode), samples.decode(jpeg)) < 9

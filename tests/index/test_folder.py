@@ -7,6 +7,7 @@ import errno
 import os
 import resource
 import shutil
+import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,10 +20,13 @@ from falcon.testing import TestClient
 from asgilook.app import create_app
 from asgilook.config import Config
 from asgilook.errors import InvalidRequest, StorageUnavailable
-from asgilook.index import watcher as folder_module
+from asgilook.imaging import jpeg
+from asgilook.index import folder as folder_module
+from asgilook.index import watcher as watcher_module
 from asgilook.index.folder import FolderIndex
 from asgilook.models import Image
 from asgilook.storage.atomic import TEMPORARY
+from asgilook.storage.local import LocalFolder
 
 from .. import samples
 from ..conftest import Json, Upload, logged
@@ -37,9 +41,11 @@ def image_id(number: int) -> str:
 class Folder:
     """A storage folder with its index; image N has the id N, and is from the Nth ns."""
 
-    def __init__(self, path: Path, *, watched: bool = False) -> None:
+    def __init__(
+        self, path: Path, *, watched: bool = False, local: LocalFolder | None = None
+    ) -> None:
         self.path = path
-        self.index = FolderIndex(str(path))
+        self.index = FolderIndex(str(path), local)
         if watched:
             asyncio.run(self.index.start())
 
@@ -64,6 +70,9 @@ class Folder:
         numbers = [uuid.UUID(image.image_id).int for image in images]
         assert numbers == [image.size[0] for image in images]
         return numbers
+
+    def state(self) -> str | None:
+        return asyncio.run(self.index.version())
 
     def get(self, number: int) -> Image | None:
         return asyncio.run(self.index.get(image_id(number)))
@@ -139,10 +148,10 @@ def test_get_of_what_is_missing(folder: Folder) -> None:
 def test_get_of_what_vanished(folder: Folder) -> None:
     folder.add(3, 4)
     assert folder.list() == [3, 4]
+    state = folder.state()
     os.unlink(folder.path / image_id(3))
-    state = folder.index.state
     assert folder.get(3) is None
-    assert folder.index.state != state
+    assert folder.state() != state
     assert folder.list() == [4]
 
 
@@ -265,18 +274,43 @@ def test_list_by_pages(folder: Folder) -> None:
         folder.list(2, after=6)
 
 
+def test_list_of_the_newest(folder: Folder) -> None:
+    folder.add(1, 2, 3, 4, 5)
+
+    def newest(limit: int, after: int | None = None) -> tuple[list[int], bool]:
+        name = None if after is None else image_id(after)
+        page = asyncio.run(folder.index.page(limit, name, newest=True))
+        return [uuid.UUID(image.image_id).int for image in page.images], page.more
+
+    assert newest(9) == ([5, 4, 3, 2, 1], False)
+    assert newest(5) == ([5, 4, 3, 2, 1], False)
+    assert newest(2) == ([5, 4], True)
+    assert newest(2, after=4) == ([3, 2], True)
+    assert newest(2, after=3) == ([2, 1], False)
+    assert newest(2, after=2) == ([1], False)
+    assert newest(2, after=1) == ([], False)
+    with pytest.raises(InvalidRequest):
+        newest(2, after=6)
+
+
 def test_list_of_many(scanned: Folder, caplog: pytest.LogCaptureFixture) -> None:
     content = samples.photo(8, 8)
-    first, count = 1, 2001
+    first, count = 1, 2201
     for number in range(first, count + 1):
-        (scanned.path / image_id(number)).write_bytes(content)
+        path = scanned.path / image_id(number)
+        path.write_bytes(content)
+        os.utime(path, ns=(number, number))
     caplog.set_level('INFO')
     page = asyncio.run(scanned.index.page(count))
     assert (len(page.images), page.more) == (count, False)
-    assert logged(caplog) == [
-        'INFO read 2000 of 2001 images',
-        'INFO read 2001 of 2001 images',
-    ]
+    lines = ['INFO read 2000 of 2201 images', 'INFO read 2201 of 2201 images']
+    assert logged(caplog) == lines
+    for number in range(first, 201):
+        (scanned.path / image_id(number)).unlink()
+    page = asyncio.run(scanned.index.page(count))
+    found = [uuid.UUID(image.image_id).int for image in page.images]
+    assert found == list(range(201, count + 1))
+    assert logged(caplog) == lines
 
 
 def test_list_of_an_unchanged_folder_is_no_scan(
@@ -301,7 +335,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(folder_module, 'time', clock)
+    monkeypatch.setattr(watcher_module, 'time', clock)
     return clock
 
 
@@ -310,7 +344,7 @@ def test_list_of_a_folder_of_this_tick_is_a_scan(
 ) -> None:
     """A change in the same tick of the clock leaves the folder's time as it was."""
     stamp = scanned.path.stat().st_mtime_ns
-    clock.now = stamp + folder_module.TICK_NS
+    clock.now = stamp + watcher_module.TICK_NS
     numbers = []
     for number in (3, 4, 5):
         scanned.add(number)
@@ -379,7 +413,7 @@ def test_watched_folder_with_more_changes_than_can_be_kept(watched: Folder) -> N
     assert watched.list() == [4, 5, 6]
 
 
-def test_watched_folder_that_is_made_anew(watched: Folder) -> None:
+def test_watched_folder_that_is_made_anew(watched: Folder, scans: list[str]) -> None:
     watched.add(3)
     assert watched.list() == [3]
     shutil.rmtree(watched.path)
@@ -387,19 +421,100 @@ def test_watched_folder_that_is_made_anew(watched: Folder) -> None:
         with pytest.raises(StorageUnavailable):
             watched.list()
     watched.path.mkdir()
-    for number in (4, 5):
+    for number in (4, 5, 6):
         watched.add(number)
         assert watched.list() == list(range(4, number + 1))
+    assert len(scans) == 1
 
 
-def test_watched_folder_that_was_exchanged(watched: Folder) -> None:
+def test_watched_folder_that_was_exchanged(watched: Folder, scans: list[str]) -> None:
     watched.add(3)
     assert watched.list() == [3]
-    watched.path.rename(watched.path.with_name('away'))
+    watched.path.rename(watched.path.with_name(f'{watched.path.name}-away'))
     watched.path.mkdir()
-    for number in (4, 5):
+    for number in (4, 5, 6):
         watched.add(number)
         assert watched.list() == list(range(4, number + 1))
+    assert len(scans) == 1
+
+
+def test_exchanged_folder_of_the_same_time(folder: Folder) -> None:
+    folder.add(3)
+    folder.age()
+    assert folder.list() == [3]
+    stamp = folder.path.stat().st_mtime_ns
+    copy = folder.path.with_name(f'{folder.path.name}-copy')
+    shutil.copytree(folder.path, copy)
+    (copy / image_id(3)).rename(copy / image_id(4))
+    (copy / image_id(4)).write_bytes(samples.encode(_PLAIN.resize((4, 8)), 'JPEG'))
+    folder.path.rename(folder.path.with_name(f'{folder.path.name}-away'))
+    copy.rename(folder.path)
+    os.utime(folder.path, ns=(stamp, stamp))
+    assert folder.list() == [4]
+
+
+def test_time_of_a_file_that_is_changed(watched: Folder) -> None:
+    watched.add(3, 4)
+    assert watched.list() == [3, 4]
+    os.utime(watched.path / image_id(3), ns=(9, 9))
+    assert watched.list() == [4, 3]
+    assert watched.state() == Folder(watched.path).state()
+
+
+def test_scan_finds_changed_files(scanned: Folder) -> None:
+    """As after a restore, or where inotify has lost events."""
+    scanned.add(3, 4)
+    scanned.age()
+    assert scanned.list() == [3, 4]
+    os.utime(scanned.path / image_id(3), ns=(9, 9))
+    scanned.add(5)
+    assert scanned.list() == [4, 5, 3]
+
+
+def test_changes_faster_than_reads(
+    watched: Folder, monkeypatch: pytest.MonkeyPatch, scans: list[str]
+) -> None:
+    def stat(path: Any, **kwargs: Any) -> os.stat_result:
+        if path == str(watched.path):
+            (watched.path / '.busy').write_bytes(b'x')
+        return original(path, **kwargs)
+
+    watched.add(3)
+    assert watched.list() == [3]
+    original = os.stat
+    with monkeypatch.context() as patch:
+        patch.setattr(os, 'stat', stat)
+        watched.add(4)
+        assert watched.list() == [3, 4]
+    assert scans == []
+    assert watched.list() == [3, 4]
+
+
+def test_folder_that_disappears_before_it_is_watched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*args: Any) -> None:
+        raise FileNotFoundError(errno.ENOENT, 'No such file or directory')
+
+    with monkeypatch.context() as patch:
+        patch.setattr(inotify_simple.INotify, 'add_watch', fail)
+        folder = Folder(tmp_path, watched=True)
+        with pytest.raises(StorageUnavailable):
+            folder.list()
+    folder.add(3)
+    assert folder.list() == [3]
+    asyncio.run(folder.index.stop())
+
+
+def test_index_starts_without_its_folder(tmp_path: Path) -> None:
+    folder = Folder(tmp_path / 'images', watched=True)
+    with pytest.raises(StorageUnavailable):
+        folder.list()
+    folder.path.mkdir()
+    for number in (3, 4):
+        folder.add(number)
+        assert folder.list() == list(range(3, number + 1))
+    asyncio.run(folder.index.stop())
 
 
 def test_index_without_inotify(
@@ -426,6 +541,156 @@ def test_index_that_was_stopped(watched: Folder) -> None:
         watched.add(number)
         assert watched.list() == list(range(3, number + 1))
         asyncio.run(watched.index.start())
+
+
+# Files that can't be read
+
+
+@pytest.fixture
+def retries(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let each list try unreadable files again."""
+    monkeypatch.setattr(folder_module, 'RETRY_SECONDS', 0)
+
+
+def test_unreadable_files(
+    folder: Folder,
+    permissions: None,
+    retries: None,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """They are missing in the list, but not forgotten."""
+    folder.add(3, 4, 5)
+    for number in (3, 4):
+        (folder.path / image_id(number)).chmod(0)
+    folder.age()
+    for _ in range(2):
+        assert folder.list() == [5]
+    with pytest.raises(StorageUnavailable):
+        folder.get(3)
+    (line,) = logged(caplog)
+    assert line == (
+        'WARNING 2 of 3 image files in the storage folder can not be read, such as '
+        f'{folder.path}/{image_id(3)}: Permission denied (EACCES); they are not '
+        'listed: check their owner and permissions'
+    )
+    caplog.clear()
+    (folder.path / image_id(3)).chmod(0o600)
+    assert folder.list() == [3, 5]
+    assert logged(caplog) == []
+    os.unlink(folder.path / image_id(4))
+    assert folder.list() == [3, 5]
+    assert logged(caplog) == [
+        'WARNING all image files in the storage folder can be read again'
+    ]
+
+
+def test_permissions_that_change_while_watched(
+    watched: Folder, permissions: None, scans: list[str]
+) -> None:
+    watched.add(3, 4)
+    states = []
+    for mode in (0o600, 0, 0o600):
+        (watched.path / image_id(3)).chmod(mode)
+        assert watched.list() == ([3, 4] if mode else [4])
+        assert watched.state() == Folder(watched.path).state()
+        states.append(watched.state())
+    assert states[0] == states[2] != states[1]
+    assert len(scans) == 3  # those of the others
+
+
+class Monotonic:
+    """Stands for the module `time`."""
+
+    now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+def test_unreadable_files_are_tried_again_after_a_while(
+    scanned: Folder, permissions: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where the permission of a folder above changes, which causes no event."""
+    clock = Monotonic()
+    monkeypatch.setattr(folder_module, 'time', clock)
+    scanned.add(3)
+    (scanned.path / image_id(3)).chmod(0)
+    scanned.age()
+    for _ in range(2):
+        assert scanned.list() == []
+    (scanned.path / image_id(3)).chmod(0o600)
+    assert scanned.list() == []
+    clock.now += folder_module.RETRY_SECONDS
+    assert scanned.list() == [3]
+
+
+def test_storage_is_unusable_if_nothing_can_be_read(
+    tmp_path: Path, permissions: None, retries: None
+) -> None:
+    local = LocalFolder(str(tmp_path))
+    folder = Folder(tmp_path, local=local)
+    folder.add(3)
+    (tmp_path / image_id(3)).chmod(0)
+    assert folder.list() == []
+    assert not local.probe()
+    folder.add(4)
+    assert folder.list() == [4]
+    assert local.probe()
+    os.unlink(tmp_path / image_id(4))
+    assert folder.list() == []
+    assert not local.probe()
+    (tmp_path / image_id(3)).chmod(0o600)
+    assert local.probe()
+    assert folder.list() == [3]
+
+
+def test_upload_makes_the_storage_usable(tmp_path: Path, permissions: None) -> None:
+    local = LocalFolder(str(tmp_path))
+    folder = Folder(tmp_path, local=local)
+    folder.add(3, 4)
+    image = folder.get(4)
+    assert image
+    (tmp_path / image_id(3)).chmod(0)
+    os.unlink(tmp_path / image_id(4))
+    assert folder.list() == []
+    assert not local.probe()
+    folder.add(4)
+    asyncio.run(folder.index.add(image))
+    assert local.probe()
+
+
+def test_file_of_a_broken_disk(
+    folder: Folder, retries: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(file: object) -> None:
+        raise OSError(errno.EIO, 'Input/output error')
+
+    with monkeypatch.context() as patch:
+        patch.setattr(jpeg, 'read_size', fail)
+        folder.add(3)
+        assert folder.list() == []
+        with pytest.raises(StorageUnavailable):
+            folder.get(3)
+    assert folder.list() == [3]
+
+
+# Times that datetime can't represent
+
+
+def test_extreme_times(permissions: None) -> None:
+    where = '/dev/shm' if os.path.isdir('/dev/shm') else None
+    with tempfile.TemporaryDirectory(dir=where) as name:
+        folder = Folder(Path(name))
+        folder.add(3, 4, 5)
+        seconds = 400_000_000_000
+        os.utime(folder.path / image_id(3), (0, seconds))
+        os.utime(folder.path / image_id(5), (0, -seconds))
+        for listed in (folder.list(), Folder(folder.path).list()):
+            assert listed == [5, 4, 3]
+        for number in (3, 5):
+            assert folder.get(number)
+            (folder.path / image_id(number)).unlink()
+        assert folder.list() == [4]
 
 
 # Files that are none of ours
@@ -473,43 +738,29 @@ def test_list_warns_of_more_foreign_files(
 
 
 def test_state_is_that_of_the_set(folder: Folder) -> None:
-    states: dict[Any, int] = {}
+    states: dict[Any, str | None] = {}
     for numbers in ((), (3,), (3, 4), (3, 4, 5)):
         folder.add(*numbers)
-        folder.list()
-        states[numbers] = folder.index.state
+        states[numbers] = folder.state()
+        assert states[numbers] == asyncio.run(folder.index.page(1)).state
+        assert asyncio.run(folder.index.count()) == len(numbers)
     assert len(set(states.values())) == 4
     os.unlink(folder.path / image_id(5))
-    folder.list()
-    assert folder.index.state == states[3, 4]
+    assert folder.state() == states[3, 4]
     other = Folder(folder.path)
     other.get(4)
-    other.list()
-    assert other.index.state == folder.index.state
+    assert other.state() == folder.state()
 
 
 def test_state_follows_a_replaced_image(folder: Folder) -> None:
     folder.add(3)
-    folder.list()
-    state = folder.index.state
+    state = folder.state()
     os.utime(folder.path / image_id(3), ns=(30, 30))
     folder.get(3)
-    assert folder.index.state != state
+    assert folder.state() != state
     os.utime(folder.path / image_id(3), ns=(3, 3))
     folder.get(3)
-    assert folder.index.state == state
-
-
-def test_insert_and_discard_again(folder: Folder) -> None:
-    image = Image(image_id(3), (3, 8), 100, 3)
-    for _ in range(2):
-        folder.index.insert(image)
-    state = folder.index.state
-    folder.index.discard(image.image_id)
-    assert folder.index.state == 0
-    folder.index.discard(image.image_id)
-    folder.index.insert(image)
-    assert folder.index.state == state
+    assert folder.state() == state
 
 
 # Over HTTP: restarts, and two processes on one folder
@@ -576,7 +827,7 @@ def test_processes_see_changes_of_one_tick(
 ) -> None:
     images = [upload()]
     stamp = os.stat(config.storage_path).st_mtime_ns
-    clock.now = stamp + folder_module.TICK_NS
+    clock.now = stamp + watcher_module.TICK_NS
     for _ in range(3):
         os.utime(config.storage_path, ns=(stamp, stamp))
         assert other.simulate_get('/images').json == images

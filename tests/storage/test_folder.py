@@ -1,31 +1,27 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from asgilook.errors import ImageNotFound, StorageUnavailable
 from asgilook.storage.folder import FolderStorage
+
+from ..conftest import logged
+
+FIRST = '00000000-0000-4000-8000-000000000001'
 
 
 @pytest.fixture
-def statvfs(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Return a function that changes what the file system says of itself."""
-
-    def change(**fields: int) -> None:
-        real = os.statvfs('/')
-        names = [name for name in dir(real) if name.startswith('f_')]
-        values = {name: getattr(real, name) for name in names} | fields
-        status = type('Status', (), values)
-        monkeypatch.setattr(os, 'statvfs', lambda path: status)
-
-    return change
+def storage(tmp_path: Path) -> FolderStorage:
+    storage = FolderStorage(str(tmp_path))
+    storage.start()
+    return storage
 
 
-def test_usable_folder(tmp_path: Path) -> None:
-    assert FolderStorage(str(tmp_path)).is_usable()
+def test_usable_folder(storage: FolderStorage) -> None:
+    assert storage.is_usable()
 
 
 def test_file_in_place_of_the_folder(tmp_path: Path) -> None:
@@ -33,42 +29,52 @@ def test_file_in_place_of_the_folder(tmp_path: Path) -> None:
     assert not FolderStorage(str(tmp_path / 'file')).is_usable()
 
 
-def test_read_only_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[tuple[str, int]] = []
-
-    def access(path: str, mode: int) -> bool:
-        asked.append((path, mode))
-        return False
-
-    monkeypatch.setattr(os, 'access', access)
-    assert not FolderStorage(str(tmp_path)).is_usable()
-    assert asked == [(f'{tmp_path}/.', os.R_OK | os.W_OK | os.X_OK)]
-
-
-@pytest.mark.parametrize(
-    ('fields', 'usable'),
-    [
-        ({'f_bavail': 256, 'f_frsize': 4096}, True),
-        ({'f_bavail': 255, 'f_frsize': 4096}, False),
-        ({'f_bavail': 0}, False),
-        ({'f_favail': 1, 'f_files': 100}, True),
-        ({'f_favail': 0, 'f_files': 100}, False),
-        ({'f_favail': 0, 'f_files': 0}, True),
-    ],
-)
-def test_full_storage(
+def test_unreadable_file(
+    storage: FolderStorage,
     tmp_path: Path,
-    statvfs: Callable[..., None],
-    fields: dict[str, int],
-    usable: bool,
+    permissions: None,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    statvfs(**fields)
-    assert FolderStorage(str(tmp_path)).is_usable() is usable
+    path = tmp_path / FIRST
+    path.write_bytes(b'content')
+    path.chmod(0)
+    with pytest.raises(StorageUnavailable):
+        storage.open(FIRST)
+    (entry,) = storage.entries()
+    assert (entry.length, entry.error) == (7, 'Permission denied (EACCES)')
+    assert logged(caplog) == [
+        f'WARNING image file {path}: Permission denied (EACCES); requests for it fail'
+    ]
+    path.chmod(0o600)
+    with storage.open(FIRST) as file:
+        assert file.read() == b'content'
+    (entry,) = storage.entries()
+    assert entry.error == ''
 
 
-def test_storage_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(path: str) -> Any:
-        raise OSError
+def test_failing_folder_is_logged(
+    storage: FolderStorage, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    away = tmp_path.rename(tmp_path.with_name('away'))
+    with pytest.raises(StorageUnavailable):
+        storage.create()
+    with pytest.raises(StorageUnavailable):
+        list(storage.entries())
+    away.rename(tmp_path)
+    new = storage.create()
+    new.publish(FIRST)
+    new.close()
+    assert [entry.image_id for entry in storage.entries()] == [FIRST]
+    prefix = f'WARNING storage folder {tmp_path}: '
+    assert [line.removeprefix(prefix) for line in logged(caplog)] == [
+        'No such file or directory (ENOENT); uploads are rejected',
+        'No such file or directory (ENOENT); images can not be listed',
+        'uploads are accepted again',
+        'images can be listed again',
+    ]
 
-    monkeypatch.setattr(os, 'statvfs', fail)
-    assert not FolderStorage(str(tmp_path)).is_usable()
+
+def test_folder_without_images(storage: FolderStorage) -> None:
+    with pytest.raises(ImageNotFound):
+        storage.open(FIRST)
+    assert os.listdir(storage.local.path) == []

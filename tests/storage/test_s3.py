@@ -236,6 +236,7 @@ def test_nothing_is_left_on_this_machine(
 
 def test_folder_of_this_machine_is_gone(storage: ObjectStorage, tmp_path: Path) -> None:
     os.rmdir(tmp_path / 'work')
+    assert not storage.is_usable()
     with pytest.raises(StorageUnavailable):
         storage.create()
 
