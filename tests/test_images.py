@@ -842,3 +842,11 @@ def test_form_with_a_file_name_that_is_not_utf_8(client: TestClient) -> None:
     body = form(samples.png(9, 9)).replace(b'0.png', b'caf\xe9.png')
     result = client.simulate_post('/images', body=body, content_type=FORM)
     assert result.status_code == 201
+
+
+@pytest.mark.parametrize('brand', [b'heic', b'heix', b'hevc', b'mif1', b'msf1'])
+def test_heic_is_rejected_with_advice(client: TestClient, brand: bytes) -> None:
+    body = b'\0\0\0\x18ftyp' + brand + b'\0\0\0\0mif1heic' + bytes(100)
+    detail = problem(client.simulate_post('/images', body=body), 415)
+    assert 'HEIC' in detail
+    assert 'JPEG' in detail

@@ -345,7 +345,7 @@ def test_response_that_fails_after_its_head_is_cut_off(
     assert messages[-1]['more_body'] is True
     (record,) = (r for r in caplog.records if r.name == 'asgilook.web.application')
     assert record.levelname == 'WARNING'
-    assert 'GET /breaking: The storage is unavailable.' in record.getMessage()
+    assert 'GET /breaking cut off: The storage is unavailable.' in record.getMessage()
     assert record.exc_info is None
     lines = [line for line in metrics.splitlines() if 'requests_total{' in line]
     assert [line.count('status="500"') for line in lines if '/breaking' in line] == [1]
