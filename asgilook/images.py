@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import re
 from collections.abc import Callable
@@ -12,7 +13,7 @@ import falcon
 import falcon.asgi
 
 from .config import Config
-from .errors import ImageNotFound, InvalidRequest
+from .errors import ImageExists, ImageNotFound, InvalidRequest
 from .imaging.transform import Format
 from .models import Image, Size
 from .storage.stream import FileStream
@@ -24,6 +25,7 @@ from .web.conditional import (
     select_range,
     set_partial,
 )
+from .web.idempotency import KeyedLocks, keyed_id
 from .web.record import Representation, image_of, record_of, representation_of
 from .web.representations import (
     LIST_KEYS,
@@ -46,6 +48,7 @@ class Images:
         self.config = config
         self._store = store
         self._publish = publish
+        self._keyed_uploads = KeyedLocks()
         self._representations = Representations(config, store)
 
     async def identify(
@@ -74,16 +77,17 @@ class Images:
     async def on_post(
         self, req: falcon.asgi.Request, resp: falcon.asgi.Response
     ) -> None:
-        """Store an image of any accepted format."""
-        async with self._store.upload() as upload:
-            await receive_upload(req, upload, self.config.max_upload_size)
-            image_id = str(self.config.uuid_generator())
-            image = await self._store.save(image_id, upload)
+        """Store an image of any accepted format, or recognize a retry."""
+        image_id = keyed_id(req)
+        if image_id is None:
+            image = await self._receive(req, str(self.config.uuid_generator()))
+        else:
+            async with self._keyed_uploads.hold(image_id):
+                image = await self._find(image_id) or await self._receive(req, image_id)
         resp.status = falcon.HTTP_201
         resp.location = image_uri(image)
         resp.media = self._representations.serialize(image)
         resp.context.stale_keys = _ALL_LIST_KEYS
-        self._publish('image', resp.media)
 
     async def on_get_image(
         self, req: falcon.asgi.Request, resp: falcon.asgi.Response, image_id: str
@@ -125,6 +129,22 @@ class Images:
         keys = self._representations.cache_keys(image)
         resp.context.stale_keys = [*keys, *_ALL_LIST_KEYS]
         self._publish('deleted', {'id': image_id})
+
+    async def _receive(self, req: falcon.asgi.Request, image_id: str) -> Image:
+        async with self._store.upload() as upload:
+            await receive_upload(req, upload, self.config.max_upload_size)
+            try:
+                image = await self._store.save(image_id, upload)
+            except ImageExists:
+                # With a key, another worker was faster.
+                return await self._store.get(image_id)
+        self._publish('image', self._representations.serialize(image))
+        return image
+
+    async def _find(self, image_id: str) -> Image | None:
+        with contextlib.suppress(ImageNotFound):
+            return await self._store.get(image_id)
+        return None
 
     async def _open(
         self, req: falcon.asgi.Request, image: Image
