@@ -13,7 +13,6 @@ import pytest
 from falcon.testing import TestClient
 
 from asgilook import concurrency
-from asgilook import store as store_module
 from asgilook.app import create_app
 from asgilook.config import Config
 from asgilook.errors import (
@@ -30,8 +29,10 @@ from asgilook.imaging import transform
 from asgilook.index.folder import FolderIndex
 from asgilook.storage import atomic as file_module
 from asgilook.storage import folder
+from asgilook.storage import stream as stream_module
 from asgilook.storage.atomic import TEMPORARY
-from asgilook.store import BLOCK_SIZE, Image, Store
+from asgilook.storage.stream import BLOCK_SIZE
+from asgilook.store import Image, Store
 
 from . import samples
 from .conftest import files, logged, place, until
@@ -393,7 +394,7 @@ def test_thumbnail_waiters_share_a_render(
 def test_stream_survives_deletion(
     run: Run, photo: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store_module, 'BLOCK_SIZE', 1000)
+    monkeypatch.setattr(stream_module, 'BLOCK_SIZE', 1000)
 
     async def scenario(store: Store) -> None:
         image = await save(store, FIRST, photo)
@@ -411,7 +412,7 @@ def test_stream_survives_deletion(
 def test_stream_that_is_given_up_closes_its_file(
     run: Run, photo: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store_module, 'BLOCK_SIZE', 1000)
+    monkeypatch.setattr(stream_module, 'BLOCK_SIZE', 1000)
 
     async def scenario(store: Store) -> None:
         image = await save(store, FIRST, photo)
@@ -456,7 +457,7 @@ def test_open_stream_fails_before_its_first_block(
     async def scenario(store: Store) -> None:
         image = await save(store, FIRST, photo)
         with monkeypatch.context() as patch:
-            patch.setattr(store_module, '_read_at', fail)
+            patch.setattr(stream_module, '_read_at', fail)
             with pytest.raises(StorageUnavailable):
                 await store.open_stream(image, 0, 9)
         with pytest.raises(StorageUnavailable, match='shorter'):
