@@ -50,7 +50,8 @@ class Application(falcon.asgi.App[falcon.asgi.Request, falcon.asgi.Response]):
         if scope['type'] != 'http':
             await super().__call__(scope, receive, send)
             return
-        scope['headers'] = list(scope['headers'])  # an iterator in Falcon's TestClient
+        # Falcon's TestClient gives iterators, which can be read only once.
+        scope['headers'] = [(name, value) for name, value in scope['headers']]
         exchange = Exchange(scope, close_after_upgrade(scope, send))
         try:
             if not await self._shortcut.answer(scope, exchange.send):
