@@ -47,6 +47,7 @@ TEST = [
     'playwright>=1.49',
     'pytest>=8.0',
     'pytest-cov>=6.0',
+    'pytest-xdist>=3.6',
     'schemathesis>=4.32',
 ]
 

@@ -40,6 +40,8 @@ from tests.servers import (
     until,
 )
 
+pytestmark = pytest.mark.integration
+
 log = logging.getLogger(__name__)
 
 CANONICAL_UUID = re.compile('[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}')

@@ -27,6 +27,8 @@ from asgilook.resources import gallery
 from .. import samples
 from ..servers import HOST, RedisServer, Server, until
 
+pytestmark = pytest.mark.browser
+
 TOKEN = 'the right one'
 BEARER = {'Authorization': f'Bearer {TOKEN}'}
 
