@@ -206,7 +206,6 @@ def test_service_with_read_only_database(
                     assert answer.is_problem
                     assert answer.headers['Retry-After'] == '1'
                 assert answer.json['database'] == 'down'
-                assert answer.json['storage'] == 'up'
             postgresql_db.execute(f'{alter} = off')
             until(lambda: ready(server) == 200)
             server.upload(photo, **TOKEN)
