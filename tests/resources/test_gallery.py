@@ -611,6 +611,23 @@ def test_long_list(windows: Windows, server: Server) -> None:
     assert shown == newest
 
 
+def test_next_page_does_not_scroll(windows: Windows, server: Server) -> None:
+    seed(server, 500)
+    window = windows()
+    expect(window.page.locator('#count')).to_have_text('100+')
+    held: list[Route] = []
+    window.page.route('**/images?*', lambda route: held.append(route))
+    window.page.evaluate('scrollTo(0, document.documentElement.scrollHeight)')
+    expect(window.page.locator('#more')).to_be_in_viewport()
+    window.page.wait_for_timeout(200)
+    position = window.page.evaluate('scrollY')
+    held[0].continue_()
+    expect(window.page.locator('#count')).to_have_text('200+')
+    window.page.wait_for_timeout(200)
+    assert window.page.evaluate('scrollY') == position
+    assert len(held) == 1
+
+
 def test_image_deleted_without_an_event(windows: Windows, server: Server) -> None:
     ids = seed(server, 150, (300, 200))
     window = windows()
