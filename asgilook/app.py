@@ -10,7 +10,7 @@ from .config import Config
 from .events.hub import Hub
 from .events.relay import Relay
 from .events.resource import Events
-from .images import LIST_KEYS, LIST_URI, Images, Thumbnails
+from .images import Images, Thumbnails
 from .metrics import Metrics
 from .redis_clients.factory import create_driver
 from .resources.gallery import add_gallery
@@ -24,6 +24,7 @@ from .web.conditional import Conditional
 from .web.cors import cors
 from .web.lifespan import Draining, Lifespan
 from .web.problems import add_error_handlers
+from .web.representations import LIST_KEYS
 from .web.urls import CanonicalUrls, CanonicalUUID, PixelSize
 
 
@@ -35,9 +36,10 @@ def create_app(config: Config | None = None) -> Application:
     store = Store(config, metrics)
     relay = Relay(create_driver(config), config.redis_timeout)
     hub = Hub(relay, draining, metrics)
-    cache = RedisCache(config, negotiated={LIST_URI: LIST_KEYS})
+    cache = RedisCache(config, negotiated=LIST_KEYS)
     images = Images(config, store, publish=hub.publish)
     thumbnails = Thumbnails(config, store)
+    webp_thumbnails = Thumbnails(config, store, format_='webp')
     probes = Probes(
         is_storage_usable=store.is_usable,
         free_bytes=store.free_bytes,
@@ -75,6 +77,7 @@ def create_app(config: Config | None = None) -> Application:
     app.add_route('/images', images)
     app.add_route('/images/{image_id:uuid}.jpeg', images, suffix='image')
     app.add_route('/thumbnails/{image_id:uuid}/{size:size}.jpeg', thumbnails)
+    app.add_route('/thumbnails/{image_id:uuid}/{size:size}.webp', webp_thumbnails)
     app.add_route('/healthz/live', health, suffix='live')
     app.add_route('/healthz/ready', health, suffix='ready')
     app.add_route('/metrics', metrics_resource)

@@ -86,9 +86,11 @@ class RedisCache:
 
         Returns status, headers and body; None leaves the request to Falcon.
         """
-        entry = self._memory.get(self._key(record)) if record.method == 'GET' else None
+        key = self._key(record)
+        entry = self._memory.get(key) if record.method == 'GET' else None
         if entry is None or entry.target != record.target:
             return None
+        self._memory.move_to_end(key)
         headers, decisive = record.headers, self._decisive
         unmodified = headers.get(b'if-none-match') == entry.etag
         names = decisive.for_unmodified if unmodified else decisive.for_body
@@ -153,11 +155,12 @@ class RedisCache:
         status = 'fwd=uri-miss' + ('; stored' if stored else '')
         resp.set_header('Cache-Status', f'ASGILook; {status}')
 
-    def _key(self, record: Record) -> str | None:
-        """Return the cache key of what a GET of this URL would answer."""
-        keys = self._negotiated.get(record.target or '')
+    def _key(self, record: Record) -> str:
+        """Return the cache key of what a GET would answer; empty if there is none."""
+        target = record.target or ''
+        keys = self._negotiated.get(target)
         if keys is None:
-            return record.target
+            return target
         accept = record.headers.get(b'accept', b'').decode('latin-1')
         return keys[preferred_type(tuple(keys), accept)]
 
@@ -172,15 +175,17 @@ class RedisCache:
 
     async def _find(self, representation: Representation) -> tuple[bytes, Tier] | None:
         """Return the body and the tier that had it."""
-        entry = self._memory.get(representation.key)
+        key = str(representation.key)
+        entry = self._memory.get(key)
         if (
             entry is not None
             and entry.body is not None
             and entry.representation.etag == representation.etag
         ):
+            self._memory.move_to_end(key)
             return entry.body, 'memory'
-        key = self.PREFIX + str(representation.key)
-        value = await self._redis.get(key, self._body_size + _OVERHEAD)
+        limit = self._body_size + _OVERHEAD
+        value = await self._redis.get(self.PREFIX + key, limit)
         body = unpack(value, representation) if value else None
         return None if body is None else (body, 'redis')
 

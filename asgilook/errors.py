@@ -75,5 +75,9 @@ class ImageExists(StorageUnavailable):
     """There is another image of this id, which is not replaced."""
 
 
+class ImageReplaced(Unavailable):
+    """The stored file is not the one that was asked for: it has been replaced."""
+
+
 class DeadlineExceeded(Unavailable):
     """A job took longer than `render_timeout`."""

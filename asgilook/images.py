@@ -1,20 +1,22 @@
-"""The image resources `/images` and `/thumbnails`; the only module that builds URLs."""
+"""The image resources: `/images`, `/images/ID.jpeg` and `/thumbnails/ID/WxH.jpeg`."""
 
 from __future__ import annotations
 
-import hashlib
+import contextlib
+import io
 import re
 from collections.abc import Callable
-from functools import lru_cache, partial
-from typing import Any
+from functools import partial
+from typing import Any, cast
 
 import falcon
 import falcon.asgi
 
 from .config import Config
-from .errors import ImageNotFound, InvalidRequest
-from .imaging import transform
+from .errors import ImageExists, ImageNotFound, InvalidRequest
+from .imaging.transform import Format
 from .models import Image, Size
+from .storage.stream import FileStream
 from .store import Store
 from .web.auth import authorize
 from .web.conditional import (
@@ -23,41 +25,18 @@ from .web.conditional import (
     select_range,
     set_partial,
 )
-from .web.cors import vary
-from .web.record import Representation, image_of, representation_of
+from .web.idempotency import KeyedLocks, keyed_id
+from .web.record import Representation, image_of, record_of, representation_of
+from .web.representations import (
+    LIST_KEYS,
+    LIST_TYPES,
+    Order,
+    Representations,
+    image_uri,
+)
 from .web.uploads import receive_upload
 
-LIST_URI = '/images'
-
-# Cache key of the list in each of its media types; the first is the default.
-LIST_KEYS = {
-    falcon.MEDIA_JSON: LIST_URI,
-    falcon.MEDIA_MSGPACK: f'{LIST_URI};msgpack',
-}
-
-_LIST_HEADERS = (
-    ('cache-control', 'no-cache'),
-    ('x-content-type-options', 'nosniff'),
-)
-
-_IMMUTABLE_HEADERS = (
-    ('cache-control', 'public, max-age=31536000, immutable'),
-    ('accept-ranges', 'bytes'),
-    ('x-content-type-options', 'nosniff'),
-    ('content-security-policy', "default-src 'none'"),
-)
-
-_MAX_REPRESENTATIONS = 4096
-
-
-def image_uri(image: Image) -> str:
-    """Return the URL path of an image."""
-    return f'{LIST_URI}/{image.image_id}.jpeg'
-
-
-def thumbnail_uri(image: Image, size: Size) -> str:
-    """Return the URL path of an image's thumbnail of `size` pixels."""
-    return f'/thumbnails/{image.image_id}/{size[0]}x{size[1]}.jpeg'
+_ALL_LIST_KEYS = [key for keys in LIST_KEYS.values() for key in keys.values()]
 
 
 class Images:
@@ -69,7 +48,8 @@ class Images:
         self.config = config
         self._store = store
         self._publish = publish
-        self._represent = lru_cache(_MAX_REPRESENTATIONS)(self._represent_image)
+        self._keyed_uploads = KeyedLocks()
+        self._representations = Representations(config, store)
 
     async def identify(
         self, req: falcon.asgi.Request, image_id: str | None = None
@@ -80,7 +60,7 @@ class Images:
         """
         if image_id is None:
             return await self._identify_list(req)
-        return self._represent(await self._store.get(image_id))
+        return self._representations.image(await self._store.get(image_id))
 
     async def on_get(
         self, req: falcon.asgi.Request, resp: falcon.asgi.Response
@@ -88,7 +68,8 @@ class Images:
         """Send a page of images, as JSON or MessagePack."""
         representation = representation_of(req)
         resp.content_type = representation.content_type
-        resp.media = [self._serialize(image) for image in representation.images]
+        serialize = self._representations.serialize
+        resp.media = [serialize(image) for image in representation.images]
 
     on_head = on_get
 
@@ -96,36 +77,36 @@ class Images:
     async def on_post(
         self, req: falcon.asgi.Request, resp: falcon.asgi.Response
     ) -> None:
-        """Store an image of any accepted format."""
-        async with self._store.upload() as upload:
-            await receive_upload(req, upload, self.config.max_upload_size)
-            image_id = str(self.config.uuid_generator())
-            image = await self._store.save(image_id, upload)
+        """Store an image of any accepted format, or recognize a retry."""
+        image_id = keyed_id(req)
+        if image_id is None:
+            image = await self._receive(req, str(self.config.uuid_generator()))
+        else:
+            async with self._keyed_uploads.hold(image_id):
+                image = await self._find(image_id) or await self._receive(req, image_id)
         resp.status = falcon.HTTP_201
         resp.location = image_uri(image)
-        resp.media = self._serialize(image)
-        resp.context.stale_keys = tuple(LIST_KEYS.values())
-        self._publish('image', resp.media)
+        resp.media = self._representations.serialize(image)
+        resp.context.stale_keys = _ALL_LIST_KEYS
 
     async def on_get_image(
         self, req: falcon.asgi.Request, resp: falcon.asgi.Response, image_id: str
     ) -> None:
         """Send an image: whole if a cache may keep it, else in large blocks."""
-        image = image_of(req)
-        if image.length <= self.config.cache_body_size:
+        identify = partial(self.identify, req, image_id)
+        if image_of(req).length <= self.config.cache_body_size:
             resp.data = await read_consistently(
-                req,
-                read=self._store.read,
-                identify=partial(self.identify, req, image_id),
+                req, read=self._store.read, identify=identify
             )
             return
-        selected = select_range(req, representation_of(req), image.length)
-        if selected is None:
-            selected = range(image.length)
-        else:
-            set_partial(resp, selected, image.length)
-        stream = self._store.stream(image, selected.start, selected.stop)
-        resp.set_stream(stream, len(selected))
+        # NOTE(errors): opened before the head is sent, so that a failure has a status.
+        selected, stream = await read_consistently(
+            req, read=partial(self._open, req), identify=identify
+        )
+        length = image_of(req).length
+        if selected is not None:
+            set_partial(resp, selected, length)
+        resp.set_stream(stream, len(selected or range(length)))
 
     async def on_head_image(
         self, req: falcon.asgi.Request, resp: falcon.asgi.Response, image_id: str
@@ -145,57 +126,58 @@ class Images:
         image = await self._store.get(image_id)
         await self._store.delete(image)
         resp.status = falcon.HTTP_204
-        thumbnails = self._serialize(image)['thumbnails']
-        resp.context.stale_keys = (image_uri(image), *thumbnails, *LIST_KEYS.values())
+        keys = self._representations.cache_keys(image)
+        resp.context.stale_keys = [*keys, *_ALL_LIST_KEYS]
         self._publish('deleted', {'id': image_id})
+
+    async def _receive(self, req: falcon.asgi.Request, image_id: str) -> Image:
+        async with self._store.upload() as upload:
+            await receive_upload(req, upload, self.config.max_upload_size)
+            try:
+                image = await self._store.save(image_id, upload)
+            except ImageExists:
+                # With a key, another worker was faster.
+                return await self._store.get(image_id)
+        self._publish('image', self._representations.serialize(image))
+        return image
+
+    async def _find(self, image_id: str) -> Image | None:
+        with contextlib.suppress(ImageNotFound):
+            return await self._store.get(image_id)
+        return None
+
+    async def _open(
+        self, req: falcon.asgi.Request, image: Image
+    ) -> tuple[range | None, FileStream]:
+        """Return the requested range, None for all, and a stream of it."""
+        selected = select_range(req, representation_of(req), image.length)
+        part = selected or range(image.length)
+        return selected, await self._store.open_stream(image, part.start, part.stop)
 
     async def _identify_list(self, req: falcon.asgi.Request) -> Representation:
         limit = min(_limit(req, self.config.page_size), self.config.page_size)
-        page = await self._store.list_images(limit, req.get_param('after'))
-        media_type = preferred_type(tuple(LIST_KEYS), req.accept)
-        headers = (*_LIST_HEADERS, *vary(self.config, 'Accept'))
-        if page.more:
-            after = f'{LIST_URI}?limit={limit}&after={page.images[-1].image_id}'
-            headers += (('link', f'<{after}>; rel="next"'),)
-        shown = (page.state, page.images[:1], limit, page.more)
-        state = (*shown, self.config.min_thumb_size, media_type)
-        etag = hashlib.blake2b(repr(state).encode(), digest_size=12).hexdigest()
-        return Representation(
-            key=None if req.query_string else LIST_KEYS[media_type],
-            etag=etag,
-            content_type=media_type,
-            headers=(*headers, ('etag', f'"{etag}"')),
-            is_current=partial(self._is_list_current, page.state),
-            images=page.images,
+        order = _order(req)
+        page = await self._store.list_images(
+            limit, req.get_param('after'), newest=order == 'newest'
         )
-
-    async def _is_list_current(self, state: str) -> bool:
-        return await self._store.list_version() == state
-
-    def _represent_image(self, image: Image) -> Representation:
-        etag = f'{image.modified_ns:x}-{image.length:x}'
-        return _immutable(self.config, self._store, image_uri(image), etag, image)
-
-    def _serialize(self, image: Image) -> dict[str, Any]:
-        """Make the JSON object of an image: exactly these five keys."""
-        sizes = image.reductions(self.config.min_thumb_size)
-        return {
-            'id': image.image_id,
-            'image': image_uri(image),
-            'modified': falcon.dt_to_http(image.modified),
-            'size': list(image.size),
-            'thumbnails': [thumbnail_uri(image, size) for size in sizes],
-        }
+        return self._representations.page(
+            page,
+            target=record_of(req).target,
+            limit=limit,
+            order=order,
+            media_type=preferred_type(LIST_TYPES, req.accept),
+        )
 
 
 class Thumbnails:
-    """An image's thumbnails, rendered on the fly."""
+    """An image's thumbnails in one format, rendered on the fly."""
 
-    def __init__(self, config: Config, store: Store) -> None:
-        self._config = config
+    def __init__(
+        self, config: Config, store: Store, *, format_: Format = 'jpeg'
+    ) -> None:
         self._store = store
-        self._renderer = f'{config.jpeg_quality}-{transform.RENDERER}'
-        self._represent = lru_cache(_MAX_REPRESENTATIONS)(self._represent_thumbnail)
+        self._format = format_
+        self._representations = Representations(config, store)
 
     async def identify(
         self, req: falcon.asgi.Request, image_id: str, size: Size
@@ -204,7 +186,8 @@ class Thumbnails:
 
         Raises `ImageNotFound` for a size that the image's JSON does not list.
         """
-        representation = self._represent(await self._store.get(image_id), size)
+        image = await self._store.get(image_id)
+        representation = self._representations.thumbnail(image, size, self._format)
         if representation is None:
             raise ImageNotFound('This image has no thumbnail of that size.')
         return representation
@@ -219,7 +202,7 @@ class Thumbnails:
         """Render the thumbnail."""
         resp.data = await read_consistently(
             req,
-            read=lambda image: self._store.make_thumbnail(image, size),
+            read=lambda image: self._store.make_thumbnail(image, size, self._format),
             identify=partial(self.identify, req, image_id, size),
         )
 
@@ -232,35 +215,7 @@ class Thumbnails:
     ) -> None:
         """Send the headers of `on_get` but the length, which only rendering shows."""
         # Never read: it keeps Falcon from announcing a length of 0.
-        resp.stream = self._store.stream(image_of(req), 0, 0)
-
-    def _represent_thumbnail(self, image: Image, size: Size) -> Representation | None:
-        if size not in image.reductions(self._config.min_thumb_size):
-            return None
-        etag = f'{image.modified_ns:x}-{image.length:x}-{self._renderer}'
-        uri = thumbnail_uri(image, size)
-        return _immutable(self._config, self._store, uri, etag, image)
-
-
-def _immutable(
-    config: Config, store: Store, uri: str, etag: str, image: Image
-) -> Representation:
-    modified = image.modified.replace(microsecond=0)
-    headers = (
-        ('etag', f'"{etag}"'),
-        ('last-modified', falcon.dt_to_http(modified)),
-        *_IMMUTABLE_HEADERS,
-        *vary(config),
-    )
-    return Representation(
-        key=uri,
-        etag=etag,
-        content_type=falcon.MEDIA_JPEG,
-        headers=headers,
-        is_current=partial(store.is_current, image),
-        image=image,
-        modified=modified,
-    )
+        resp.stream = io.BytesIO()  # type: ignore[assignment]
 
 
 def _limit(req: falcon.asgi.Request, default: int) -> int:
@@ -268,3 +223,10 @@ def _limit(req: falcon.asgi.Request, default: int) -> int:
     if not re.fullmatch('[0-9]{1,9}', value) or not int(value):
         raise InvalidRequest('The parameter limit must be from 1 to 999999999.')
     return int(value)
+
+
+def _order(req: falcon.asgi.Request) -> Order:
+    values = req.get_param_as_list('order') or ['oldest']
+    if values not in (['oldest'], ['newest']):
+        raise InvalidRequest('The parameter order must be newest or oldest, once.')
+    return cast(Order, values[0])

@@ -18,6 +18,7 @@ from .imaging.transform import Format
 from .metrics import Metrics
 from .models import CheckDeadline, Image, Size
 from .storage.base import Storage
+from .storage.factory import open_image
 from .storage.previews import Previews
 
 T = TypeVar('T')
@@ -161,7 +162,10 @@ class Renderer:
         self, image: Image, size: Size, format_: Format, check_deadline: CheckDeadline
     ) -> bytes:
         local = self._storage.local
-        with local.reading(image.image_id), self._storage.open(image.image_id) as file:
+        with (
+            local.reading(image.image_id),
+            open_image(self._config, self._storage, image) as file,
+        ):
             data = file.read()
         try:
             thumbnail = transform.thumbnail(

@@ -7,7 +7,7 @@ import contextlib
 import logging
 import os
 import shutil
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, BinaryIO, Literal, TypeVar
@@ -31,7 +31,7 @@ from .metrics import Metrics
 from .models import CheckDeadline, Image, Page, Size
 from .renderer import Renderer
 from .storage.base import NewObject
-from .storage.factory import local_folder, make_storage, make_threads
+from .storage.factory import local_folder, make_storage, make_threads, open_image
 from .storage.stream import FileStream
 
 __all__ = ['Image', 'Store']
@@ -156,30 +156,15 @@ class Store:
         """Return the state of the whole list, as in `Page.state`; None if unknown."""
         return await self._index.version()
 
-    async def list_images(self, limit: int, after: str | None = None) -> Page:
-        """Return a page of images, oldest first; raises `InvalidRequest`."""
-        return await self._index.page(limit, after)
+    async def list_images(
+        self, limit: int, after: str | None = None, *, newest: bool = False
+    ) -> Page:
+        """Return a page of images, oldest or newest first; raises `InvalidRequest`."""
+        return await self._index.page(limit, after, newest=newest)
 
     async def read(self, image: Image) -> bytes:
         """Return a whole image."""
         return await self._call(self._read, image)
-
-    async def stream(
-        self, image: Image, start: int, stop: int
-    ) -> AsyncGenerator[bytes, None]:
-        """Yield the bytes from `start` up to `stop`, in blocks of 1 MiB at most.
-
-        A file that has become shorter ends the stream early.
-        """
-        file = await self._call(self._storage.open, image.image_id)
-        with file:
-            while start < stop:
-                size = min(BLOCK_SIZE, stop - start)
-                block = await self._call(_read_at, file, start, size)
-                if not block:
-                    return
-                start += len(block)
-                yield block
 
     async def open_stream(self, image: Image, start: int, stop: int) -> FileStream:
         """Open an image file, and read its first block from `start` on.
@@ -263,14 +248,17 @@ class Store:
 
     def _read(self, image: Image) -> bytes:
         local = self._storage.local
-        with local.reading(image.image_id), self._storage.open(image.image_id) as file:
+        with (
+            local.reading(image.image_id),
+            open_image(self._config, self._storage, image) as file,
+        ):
             data = file.read()
         local.was_read(image.image_id)
         return data
 
     async def _open_stream(self, image: Image, start: int, stop: int) -> FileStream:
         read = partial(self._read_block, image)
-        file = await self._call(self._storage.open, image.image_id)
+        file = await self._call(open_image, self._config, self._storage, image)
         try:
             first = await self._call(read, file, start, stop) if start < stop else b''
         except BaseException:
@@ -287,6 +275,8 @@ class Store:
             block = _read_at(file, position, min(BLOCK_SIZE, stop - position))
         if not block:
             raise StorageUnavailable('The stored file is shorter than expected.')
+        if position + len(block) >= stop:
+            self._storage.local.was_read(image.image_id)
         return block
 
 

@@ -40,6 +40,7 @@ def test_app_has_the_routes_of_the_contract(config: Config) -> None:
         '/images': {'GET', 'HEAD', 'POST'},
         '/images/{image_id:uuid}.jpeg': {'DELETE', 'GET', 'HEAD'},
         '/thumbnails/{image_id:uuid}/{size:size}.jpeg': {'GET', 'HEAD'},
+        '/thumbnails/{image_id:uuid}/{size:size}.webp': {'GET', 'HEAD'},
     }
 
 

@@ -17,7 +17,9 @@ from falcon.testing import ASGIConductor, Result, TestClient
 
 from asgilook.app import create_app
 from asgilook.config import Config
+from asgilook.errors import StorageUnavailable
 from asgilook.imaging import transform
+from asgilook.store import Store
 
 from . import samples
 from .conftest import (
@@ -709,3 +711,142 @@ def test_image_replaced(config: Config, client: TestClient, image: Json) -> None
     assert result.headers['x-asgilook-cache'] == 'Miss'
     listed = client.simulate_get('/images').json
     assert [item['size'] for item in listed] == [[300, 200], [300, 200]]
+
+
+# Newest first
+
+
+@pytest.mark.parametrize('limit', [1, 2, 3, 5, 6])
+def test_newest_first_by_pages(
+    config: Config, client: TestClient, photo: bytes, limit: int
+) -> None:
+    images = [place(config, photo, number) for number in range(5)]
+    pages = []
+    uri: str | None = f'/images?order=newest&limit={limit}'
+    while uri:
+        path, _, query = uri.partition('?')
+        result = client.simulate_get(path, query_string=query)
+        pages.append(result.json)
+        link = result.headers.get('link')
+        uri = link and link.removeprefix('<').removesuffix('>; rel="next"')
+        assert not uri or 'order=newest' in uri
+    assert [image for page in pages for image in page] == images[::-1]
+    assert all(len(page) == limit for page in pages[:-1])
+
+
+def test_orders_have_their_own_etags_and_cache_keys(
+    config: Config, client: TestClient, photo: bytes, redis: RedisServer
+) -> None:
+    images = [place(config, photo, number) for number in range(3)]
+    for state in 'Miss', 'Hit', 'Hit':
+        oldest = client.simulate_get('/images')
+        newest = client.simulate_get('/images?order=newest')
+        assert (oldest.json, newest.json) == (images, images[::-1])
+        for result in oldest, newest:
+            assert result.headers['x-asgilook-cache'] == state
+        assert oldest.headers['etag'] != newest.headers['etag']
+    assert redis.keys() == {'asgilook:/images', 'asgilook:/images?order=newest'}
+    images.append(client.simulate_post('/images', body=photo).json)
+    assert redis.keys() == set()
+    assert client.simulate_get('/images?order=newest').json == images[::-1]
+    assert client.simulate_get('/images?order=oldest').json == images
+
+
+@pytest.mark.parametrize(
+    'query',
+    ['order=', 'order=new', 'order=NEWEST', 'order=newest&order=newest', 'order'],
+)
+def test_invalid_order(client: TestClient, image: Json, query: str) -> None:
+    problem(client.simulate_get('/images', query_string=query), 400)
+
+
+# WebP
+
+
+def test_webp_thumbnail(
+    config: Config, client: TestClient, image: Json, redis: RedisServer
+) -> None:
+    jpeg = client.simulate_get(image['thumbnails'][0])
+    uri = image['thumbnails'][0].replace('.jpeg', '.webp')
+    for state in 'Miss', 'Hit':
+        webp = client.simulate_get(uri, headers={'Accept': 'image/jpeg'})
+        assert webp.headers['content-type'] == 'image/webp'
+        assert webp.headers['x-asgilook-cache'] == state
+        assert 'vary' not in webp.headers
+        assert samples.decode(webp.content).size == (256, 128)
+        assert samples.decode(webp.content).format == 'WEBP'
+    assert len(webp.content) < len(jpeg.content)
+    assert webp.headers['etag'] != jpeg.headers['etag']
+    assert redis.keys() >= {f'asgilook:{uri}'}
+    head = client.simulate_head(uri)
+    assert (head.status_code, head.content) == (200, b'')
+
+
+@pytest.mark.parametrize('suffix', ['png', 'jpg', 'WEBP', 'avif', 'webp.jpeg', ''])
+def test_other_suffixes(client: TestClient, image: Json, suffix: str) -> None:
+    uri = image['thumbnails'][0].replace('jpeg', suffix)
+    problem(client.simulate_get(uri), 404)
+
+
+def test_webp_of_image_or_unlisted_size(client: TestClient, image: Json) -> None:
+    problem(client.simulate_get(image['image'].replace('.jpeg', '.webp')), 404)
+    uri = f'/thumbnails/{image["id"]}/255x128.webp'
+    problem(client.simulate_get(uri), 404)
+
+
+def test_delete_removes_webp(
+    config: Config, owner: TestClient, image: Json, redis: RedisServer
+) -> None:
+    uri = image['thumbnails'][0].replace('.jpeg', '.webp')
+    assert owner.simulate_get(uri).status_code == 200
+    owner.simulate_delete(image['image'], headers=TOKEN)
+    assert redis.keys() == set()
+    problem(owner.simulate_get(uri), 404)
+
+
+# Tags for caches
+
+
+def test_cache_tags(client: TestClient, image: Json) -> None:
+    webp = image['thumbnails'][0].replace('.jpeg', '.webp')
+    for uri in (image['image'], *image['thumbnails'], webp):
+        for _ in range(2):
+            result = client.simulate_get(uri)
+            assert result.headers['cache-tag'] == image['id']
+            assert result.headers['cache-groups'] == f'"{image["id"]}"'
+        headers = {'If-None-Match': result.headers['etag']}
+        unmodified = client.simulate_get(uri, headers=headers)
+        assert unmodified.headers['cache-tag'] == image['id']
+    assert 'cache-tag' not in client.simulate_get('/images').headers
+
+
+# Large images
+
+
+def test_large_image_that_cannot_be_opened(
+    config: Config, image: Json, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It gets a status, as its file is opened before the head is sent."""
+    config.cache_body_size = 1000
+    client = TestClient(create_app(config))
+
+    async def fail(self: Store, *args: Any) -> Any:
+        raise StorageUnavailable('The storage is unavailable.')
+
+    monkeypatch.setattr(Store, 'open_stream', fail)
+    for headers in {}, {'Range': 'bytes=0-9'}:
+        problem(client.simulate_get(image['image'], headers=headers), 503)
+
+
+def test_form_with_a_file_name_that_is_not_utf_8(client: TestClient) -> None:
+    body = form(samples.png(9, 9)).replace(b'0.png', b'caf\xe9.png')
+    result = client.simulate_post('/images', body=body, content_type=FORM)
+    assert result.status_code == 201
+
+
+@pytest.mark.parametrize('brand', [b'heic', b'heix', b'hevc', b'mif1', b'msf1'])
+def test_heic_is_rejected_with_advice(client: TestClient, brand: bytes) -> None:
+    body = b'\0\0\0\x18ftyp' + brand + b'\0\0\0\0mif1heic' + bytes(100)
+    detail = problem(client.simulate_post('/images', body=body), 415)
+    assert 'HEIC' in detail
+    assert 'JPEG' in detail

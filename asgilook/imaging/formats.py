@@ -24,6 +24,7 @@ _match_format = re.compile(
     rb'|(?P<TIFF>II[*+]\0|MM\0[*+])',
     re.DOTALL,
 ).match
+_match_heif = re.compile(rb'.{4}ftyp(?:hei[cmsx]|hev[cmsx]|m[is]f1)', re.DOTALL).match
 # ISO/IEC 14496-12, 8.11.6: the entry of an item in versions 2 and 3.
 _avif_exif = re.compile(rb'(infe(?:\x02.{7}|\x03.{9}))Exif', re.DOTALL)
 
@@ -62,6 +63,13 @@ def parse(data: bytes, check_deadline: CheckDeadline) -> Picture | None:
         # Pillow rejects damaged EXIF; AVIF has a property of its own for orientation.
         return Picture(name, _avif_exif.sub(rb'\1skip', data))
     return Picture(name, data) if name else None
+
+
+def describe_unsupported(data: bytes) -> str:
+    """Return the message for a file that `parse` does not accept."""
+    if _match_heif(data):
+        return 'HEIC (HEIF) images are not supported; export the image as JPEG.'
+    return 'The file is not a JPEG, PNG, GIF, WebP, AVIF, BMP or TIFF image.'
 
 
 def _jpeg(data: bytes, check_deadline: CheckDeadline) -> Picture:

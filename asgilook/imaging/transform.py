@@ -97,11 +97,9 @@ def to_jpeg(
     data = source.read()
     with limits.decoding(check_deadline) as checked:
         picture = formats.parse(data, checked)
-        del data
         if picture is None:
-            raise UnsupportedFormat(
-                'The file is not a JPEG, PNG, GIF, WebP, AVIF, BMP or TIFF image.'
-            )
+            raise UnsupportedFormat(formats.describe_unsupported(data))
+        del data
         format_ = picture.format
         clean = _clean(picture, max_pixels, quality, min_thumb_size, checked)
         del picture  # its bytes are not needed while pixels are encoded

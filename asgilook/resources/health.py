@@ -8,6 +8,12 @@ from ..web.lifespan import Draining
 from ..web.problems import problem_response
 from .probes import Probes
 
+# What a component that is required and down may be; its log line has the reason.
+_DETAILS = {
+    'database': 'The database is unavailable or read-only.',
+    'storage': 'The storage is unavailable, read-only or full.',
+}
+
 
 class Health:
     """The resources `/healthz/live` and `/healthz/ready`.
@@ -34,9 +40,9 @@ class Health:
         """Send the state of each component; 503 if no requests should be sent here."""
         components = await self._probes.components()
         state, detail = 'ready', ''
-        for name in ('database', 'storage'):
+        for name in _DETAILS:
             if components.get(name) == 'down':
-                state, detail = 'unready', f'The {name} is unavailable.'
+                state, detail = 'unready', _DETAILS[name]
         if self._draining.is_draining:
             state, detail = 'draining', 'The service is stopping.'
         resp.media = {'state': state, **components}

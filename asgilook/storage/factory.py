@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 from concurrent.futures import ThreadPoolExecutor
+from typing import BinaryIO
 from urllib.parse import unquote, urlsplit
 
 from ..config import Config, needs_extra, refusal
+from ..errors import ImageReplaced
+from ..models import Image
 from .base import Storage
 from .folder import FolderStorage
 
@@ -40,6 +43,20 @@ def make_storage(config: Config) -> Storage:
         from .s3 import ObjectStorage
 
         return ObjectStorage(url, folder)
+
+
+def open_image(config: Config, storage: Storage, image: Image) -> BinaryIO:
+    """Open the file of an image; raises `ImageReplaced` if it is another file by now.
+
+    With a database, an id never gets another file, and times may differ after a backup.
+    """
+    file = storage.open(image.image_id)
+    if config.database_url is None:
+        status = os.fstat(file.fileno())
+        if (status.st_mtime_ns, status.st_size) != (image.modified_ns, image.length):
+            file.close()
+            raise ImageReplaced('The image is being replaced; try again.')
+    return file
 
 
 def make_threads(config: Config) -> ThreadPoolExecutor | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import logging
 import re
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -12,6 +13,7 @@ from urllib.parse import quote_from_bytes
 import falcon.asgi
 
 from ..config import Config
+from ..errors import AsgilookError
 from .access_log import log_request
 from .asgi_types import Receive, ResponseHead, Scope, Send
 from .lifespan import Draining
@@ -19,6 +21,8 @@ from .problems import problem_response
 from .record import SCOPE_KEY, Identifiable, Record
 from .upgrade import close_after_upgrade
 from .uploads import GuardedBody
+
+log = logging.getLogger(__name__)
 
 _BODILESS = frozenset({'GET', 'HEAD', 'OPTIONS'})
 
@@ -104,6 +108,14 @@ class Application(falcon.asgi.App[falcon.asgi.Request, falcon.asgi.Response]):
             )
             head = problem.asgi_headers()
             await responder.send_whole(problem.status, head, problem.body)
+        except (AsgilookError, OSError) as ex:
+            # Falcon handles all errors but those after the head of a response. The
+            # server closes the connection of a response that ends too early.
+            record: Record = scope[SCOPE_KEY]
+            log.warning(
+                'response to %s %s cut off: %s', record.method, record.target, ex
+            )
+            record.status = 500
 
 
 class Responder:

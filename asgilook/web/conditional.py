@@ -19,7 +19,7 @@ import falcon
 import falcon.asgi
 from falcon import mediatypes
 
-from ..errors import Unavailable
+from ..errors import AsgilookError, Unavailable
 from ..models import Image
 from .record import Identifiable, Representation, image_of, record_of, representation_of
 
@@ -97,8 +97,14 @@ async def read_consistently(
     """
     record = record_of(req)
     for _ in range(MAX_ATTEMPTS):
-        result = await read(image_of(req))
+        failure: AsgilookError | None = None
+        try:
+            result = await read(image_of(req))
+        except AsgilookError as ex:
+            failure = ex
         if await representation_of(req).is_current():
+            if failure is not None:
+                raise failure
             return result
         record.representation = await identify()
         _require_preconditions(req, record.representation)

@@ -1,48 +1,54 @@
-"""Idempotency keys of uploads (draft-ietf-httpapi-idempotency-key-header).
+"""Uploads that may be retried: the header `Idempotency-Key`.
 
-The id of an image that is uploaded with a key is derived from the key and the client's
-token. So no table of keys is needed, a key never expires, and every worker recognizes
-a retry as long as the image exists.
+See draft-ietf-httpapi-idempotency-key-header. The id of the image is derived from the
+key, so that any worker recognizes a retry by the image itself, at any later time.
 """
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import hashlib
-import re
+import uuid
+import weakref
+from collections.abc import AsyncIterator
 
 import falcon.asgi
 
 from ..errors import InvalidRequest
-from ..models import uuid_from_digest
 
-MAX_KEY_LENGTH = 255
-
-# A string of structured fields (RFC 9651 section 3.3.3), or the same without quotes.
-_quoted = re.compile(r'"((?:[ !#-\[\]-~]|\\["\\])*)"').fullmatch
-_unquoted = re.compile(r'[!#-~][ -~]*').fullmatch
+MAX_LENGTH = 255
 
 
-def get_idempotency_key(req: falcon.asgi.Request) -> str | None:
-    """Return the key of a request, or None; raises `InvalidRequest`."""
-    value = req.get_header('Idempotency-Key')
-    if value is None:
+def keyed_id(req: falcon.asgi.Request) -> str | None:
+    """Return the image id for the key of a request; None if it has no key.
+
+    The key is a quoted string (RFC 9651 section 3.3.3), or the same without quotes. It
+    belongs to the token of the request. Raises `InvalidRequest` for a key of more than
+    255 characters.
+    """
+    key = req.get_header('Idempotency-Key', default='').strip()
+    if len(key) > 1 and key[0] == key[-1] == '"':
+        key = key[1:-1]
+    if not key:
         return None
-    quoted = _quoted(value.strip())
-    if quoted:
-        key = re.sub(r'\\(.)', r'\1', quoted[1])
-    elif _unquoted(value.strip()):
-        key = value.strip()
-    else:
-        raise InvalidRequest('The Idempotency-Key must be a quoted string of ASCII.')
-    if not 0 < len(key) <= MAX_KEY_LENGTH:
-        raise InvalidRequest(
-            f'The Idempotency-Key must have 1 to {MAX_KEY_LENGTH} characters.'
-        )
-    return key
+    if len(key) > MAX_LENGTH:
+        raise InvalidRequest(f'Idempotency-Key has more than {MAX_LENGTH} characters.')
+    owner = req.get_header('Authorization', default='').partition(' ')[2].strip()
+    digest = hashlib.blake2b(f'{owner}\0{key}'.encode(), digest_size=16)
+    return str(uuid.UUID(bytes=digest.digest(), version=4))
 
 
-def derive_image_id(key: str, token: str) -> str:
-    """Return the id of the image that an upload with this key and token makes."""
-    return uuid_from_digest(
-        hashlib.sha256(f'{len(token)}:{token}{key}'.encode()).digest()
-    )
+class KeyedLocks:
+    """Locks by key, each kept for as long as it is in use."""
+
+    def __init__(self) -> None:
+        self._locks: weakref.WeakValueDictionary[str, asyncio.Lock]
+        self._locks = weakref.WeakValueDictionary()
+
+    @contextlib.asynccontextmanager
+    async def hold(self, key: str) -> AsyncIterator[None]:
+        """Hold the lock of `key`."""
+        lock = self._locks.setdefault(key, asyncio.Lock())
+        async with lock:
+            yield

@@ -59,7 +59,7 @@ async def _receive_form(req: falcon.asgi.Request, file: AsyncFile, limit: int) -
     async for part in await _FORMS.deserialize_async(
         req.stream, content_type, req.content_length
     ):
-        if part.filename is None:
+        if not _is_file(part):
             continue
         if received is not None:
             raise InvalidRequest('The form has more than one file; send one.')
@@ -67,6 +67,14 @@ async def _receive_form(req: falcon.asgi.Request, file: AsyncFile, limit: int) -
     if received is None:
         raise InvalidRequest('The form has no file; send an image in a file field.')
     return received
+
+
+def _is_file(part: Any) -> bool:
+    """Return whether a part of a form has a file name, in whatever encoding."""
+    try:
+        return part.filename is not None
+    except UnicodeDecodeError:
+        return True
 
 
 async def _receive(chunks: AsyncIterable[bytes], file: AsyncFile, limit: int) -> int:

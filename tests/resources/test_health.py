@@ -90,7 +90,7 @@ def test_unavailable_storage_and_recovery(config: Config) -> None:
     async def scenario(conductor: ASGIConductor) -> None:
         os.rename(folder, elsewhere)
         answer = await conductor.simulate_get(READY)
-        assert problem(answer, 503) == 'The storage is unavailable.'
+        assert problem(answer, 503) == 'The storage is unavailable, read-only or full.'
         expected = {'state': 'unready', 'storage': 'down', 'redis': 'up'}
         assert answer.json.items() >= expected.items()
         assert answer.headers['Retry-After'] == '1'
@@ -171,7 +171,7 @@ def test_unavailable_database(
 ) -> None:
     monkeypatch.setattr('asgilook.resources.probes.PROBE_TIMEOUT', 0.1)
     answer, seconds = probe(make_health(database_state=database))
-    assert problem(answer, 503) == 'The database is unavailable.'
+    assert problem(answer, 503) == 'The database is unavailable or read-only.'
     parts = {'storage': 'up', 'database': 'down', 'redis': 'up'}
     assert answer.json.items() >= {'state': 'unready', **parts}.items()
     assert seconds < 5

@@ -485,9 +485,19 @@ def test_replaced_workers_lose_no_count(tmp_path: Path) -> None:
         assert scraped.value('asgilook_workers') == 2
 
 
+class Uvicorn(Server):
+    """Two workers of `uvicorn`, whose supervisor leaves its socket open at the end."""
+
+    def __init__(self, folder: Path) -> None:
+        program = 'uvicorn', 'asgilook.asgi:app'
+        super().__init__(folder, '--workers', '2', program=program)
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.stop()
+
+
 def test_uvicorn_without_a_shared_folder_logs_once(tmp_path: Path) -> None:
-    uvicorn = 'uvicorn', 'asgilook.asgi:app'
-    with Server(tmp_path, '--workers', '2', program=uvicorn) as server:
+    with Uvicorn(tmp_path) as server:
         assert server.get('/metrics').status == 200
         assert server.log.count('metrics count one process only') == 1
 
@@ -497,8 +507,7 @@ def test_uvicorn_with_a_shared_folder(
 ) -> None:
     folder = tmp_path / 'metrics'
     monkeypatch.setenv('PROMETHEUS_MULTIPROC_DIR', str(folder))
-    uvicorn = 'uvicorn', 'asgilook.asgi:app'
-    with Server(tmp_path, '--workers', '2', program=uvicorn) as server:
+    with Uvicorn(tmp_path) as server:
         for _ in range(10):
             server.get('/images')
         scraped = Scraped(server.get('/metrics').body.decode())

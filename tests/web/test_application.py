@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from itertools import pairwise
 from typing import Any
@@ -12,9 +13,10 @@ from falcon.testing import ASGIConductor, ASGIResponseEventCollector
 
 from asgilook.app import create_app
 from asgilook.config import Config
-from asgilook.errors import BodyTimeout
+from asgilook.errors import BodyTimeout, StorageUnavailable
 from asgilook.web import uploads
 from asgilook.web.lifespan import Draining
+from asgilook.web.log_format import WithoutCutResponses, log_config
 from asgilook.web.uploads import FORM_OVERHEAD, MIN_RATE, GuardedBody
 
 from .. import samples
@@ -310,3 +312,52 @@ def test_query_that_is_not_ascii(config: Config) -> None:
             assert (sent.status, sent.body_chunks) == (200, [b'[]'])
 
     serve(create_app(config), scenario)
+
+
+class Breaking:
+    """Fails in the middle of its response."""
+
+    async def on_get(self, req: Any, resp: Any) -> None:
+        resp.set_stream(self._stream(), 100)
+
+    async def _stream(self) -> AsyncIterator[bytes]:
+        yield b'half'
+        raise StorageUnavailable('The storage is unavailable.')
+
+
+def test_response_that_fails_after_its_head_is_cut_off(
+    config: Config, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = create_app(config)
+    app.add_route('/breaking', Breaking())
+    messages: list[Any] = []
+
+    async def send(message: Any) -> None:
+        messages.append(message)
+
+    async def scenario(conductor: ASGIConductor) -> str:
+        scope = falcon.testing.create_scope('/breaking')
+        await app(scope, falcon.testing.ASGIRequestEventEmitter(), send)
+        return str((await conductor.simulate_get('/metrics')).text)
+
+    metrics = serve(app, scenario)
+    assert [message.get('body') for message in messages] == [None, b'half']
+    assert messages[-1]['more_body'] is True
+    (record,) = (r for r in caplog.records if r.name == 'asgilook.web.application')
+    assert record.levelname == 'WARNING'
+    assert 'GET /breaking cut off: The storage is unavailable.' in record.getMessage()
+    assert record.exc_info is None
+    lines = [line for line in metrics.splitlines() if 'requests_total{' in line]
+    assert [line.count('status="500"') for line in lines if '/breaking' in line] == [1]
+
+
+def test_cut_response_is_logged_once_by_the_server() -> None:
+    logging_config = log_config('text')
+    (name,) = logging_config['handlers']['stderr']['filters']
+    assert logging_config['filters'][name]['()'].endswith('WithoutCutResponses')
+    for message, kept in (
+        ('ASGI callable returned without completing response.', False),
+        ('Started server process [1]', True),
+    ):
+        record = logging.LogRecord('uvicorn.error', 40, '', 1, message, (), None)
+        assert WithoutCutResponses().filter(record) is kept

@@ -431,14 +431,14 @@ def response(key: str, size: int) -> cached.CachedResponse:
 
 
 def keys(memory: MemoryTier, *names: str) -> str:
-    return ''.join(name for name in names if memory.get(name))
+    return ''.join(name for name in names if name in memory)
 
 
 def test_memory_tier_drops_the_least_recently_used() -> None:
     memory = MemoryTier(30)
     for name in 'abc':
         memory.put(response(name, 10))
-    assert memory.get('a')
+    memory.move_to_end('a')
     memory.put(response('d', 10))
     assert keys(memory, *'abcd') == 'acd'
     memory.put(response('e', 30))
@@ -449,7 +449,6 @@ def test_memory_tier_drops_the_least_recently_used() -> None:
     memory.drop('e')
     memory.drop('e')
     assert keys(memory, *'ef') == 'f'
-    assert memory.get(None) is None
 
 
 def test_memory_tier_keeps_the_head_of_a_large_response() -> None:
@@ -457,8 +456,7 @@ def test_memory_tier_keeps_the_head_of_a_large_response() -> None:
     memory.put(response('a', 30))
     memory.put(response('b', 31))
     assert keys(memory, *'ab') == 'ab'
-    found = memory.get('b')
-    assert found is not None
+    found = memory['b']
     assert (found.body, found.length) == (None, 31)
 
 

@@ -8,6 +8,8 @@ from falcon.testing import TestClient
 from asgilook.app import create_app
 from asgilook.config import Config
 
+from ..conftest import Json
+
 ORIGIN = 'https://a.example'
 ALLOWED = 'access-control-allow-origin'
 
@@ -52,3 +54,25 @@ def test_preflight(config: Config) -> None:
     result = ask(config, '*', 'OPTIONS', **{'Access-Control-Request-Method': 'POST'})
     assert result.status_code == 200
     assert 'POST' in result.headers['access-control-allow-methods']
+
+
+def test_not_modified_varies_like_the_whole(config: Config, image: Json) -> None:
+    config.cors_origins = [ORIGIN]
+    client = TestClient(create_app(config))
+    for uri, vary in (
+        ('/images', 'Accept, Origin'),
+        (image['image'], 'Origin'),
+        (image['thumbnails'][0], 'Origin'),
+        ('/', 'Origin'),
+    ):
+        for headers in {}, {'Origin': ORIGIN}, {'Origin': 'https://b.example'}:
+            for _ in range(2):
+                whole = client.simulate_get(uri, headers=headers)
+            unmodified = client.simulate_get(
+                uri, headers={**headers, 'If-None-Match': whole.headers['etag']}
+            )
+            assert unmodified.status_code == 304
+            assert unmodified.headers['vary'] == whole.headers['vary'] == vary
+            allowed = whole.headers.get(ALLOWED)
+            assert unmodified.headers.get(ALLOWED) == allowed
+            assert (allowed == ORIGIN) is (headers.get('Origin') == ORIGIN)
