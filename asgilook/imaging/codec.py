@@ -63,8 +63,8 @@ def webp_options(size: Size, quality: int) -> dict[str, Any]:
     too long for the few percent that they save.
     """
     is_large = size[0] * size[1] > _LARGE_WEBP
-    webp_quality = quality * 5 // 4 - (23 if is_large else 26)
-    return {'quality': min(100, max(0, webp_quality)), 'method': 0}
+    webp_quality = quality * 4 // 3 - (30 if is_large else 33)
+    return {'quality': min(98, max(0, webp_quality)), 'method': 0}
 
 
 def to_jpeg(image: Image.Image, options: dict[str, Any]) -> bytes:
