@@ -59,11 +59,12 @@ def jpeg_options(image: Image.Image, quality: int) -> dict[str, Any]:
 def webp_options(size: Size, quality: int) -> dict[str, Any]:
     """Return options for a WebP that looks like a JPEG of `quality`, but is smaller.
 
-    The differences of the two scales were chosen by SSIM (benchmarks/README.md). PERF:
-    other methods than 0 take too long for the few percent that they save.
+    The scale was chosen by SSIM (benchmarks/README.md). PERF: other methods than 0 take
+    too long for the few percent that they save.
     """
     is_large = size[0] * size[1] > _LARGE_WEBP
-    return {'quality': max(0, quality - (2 if is_large else 5)), 'method': 0}
+    webp_quality = quality * 4 // 3 - (30 if is_large else 33)
+    return {'quality': min(98, max(0, webp_quality)), 'method': 0}
 
 
 def to_jpeg(image: Image.Image, options: dict[str, Any]) -> bytes:

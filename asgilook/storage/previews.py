@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator
 from typing import Protocol
 
-from ..errors import AsgilookError, ImageNotFound
+from ..errors import AsgilookError
 from ..models import UUID, Image
 from . import atomic
 
@@ -137,8 +137,6 @@ class Previews:
         """Remove the preview of an image; a failure is logged, once a minute."""
         try:
             self._files.remove(image_id)
-        except ImageNotFound:
-            pass
         except (OSError, AsgilookError) as ex:
             self._warn(f"can't remove the preview of {image_id}", ex)
 

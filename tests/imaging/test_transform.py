@@ -279,8 +279,6 @@ def test_wide_gamut_is_converted(orientation: int) -> None:
         b'%PDF-1.7\n',
         b'%!PS-Adobe-3.0 EPSF-3.0\n',
         b'<svg xmlns="http://www.w3.org/2000/svg"/>',
-        b'\0\0\0\x18ftypheic\0\0\0\0mif1heic',
-        b'\0\0\0\x18ftypmif1\0\0\0\0mif1heic',
         samples.encode(Image.new('RGB', (8, 8)), 'PPM'),
         samples.encode(Image.new('RGB', (8, 8)), 'ICO'),
         samples.encode(Image.new('RGB', (8, 8)), 'JPEG2000'),
@@ -290,6 +288,12 @@ def test_wide_gamut_is_converted(orientation: int) -> None:
 def test_unsupported_format(data: bytes) -> None:
     with pytest.raises(UnsupportedFormat, match='not a JPEG, PNG'):
         store(data)
+
+
+@pytest.mark.parametrize('brand', [b'heic', b'mif1'])
+def test_heic_is_named(brand: bytes) -> None:
+    with pytest.raises(UnsupportedFormat, match=r'HEIC.*JPEG'):
+        store(b'\0\0\0\x18ftyp' + brand + b'\0\0\0\0mif1heic')
 
 
 OPTIONS: dict[str, Options] = {

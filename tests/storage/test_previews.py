@@ -18,6 +18,7 @@ from asgilook import renderer
 from asgilook.config import Config
 from asgilook.errors import ImageNotFound, StorageUnavailable, StoredImageDamaged
 from asgilook.imaging import reduction, transform
+from asgilook.index.folder import FolderIndex
 from asgilook.metrics import Metrics
 from asgilook.models import Image
 from asgilook.storage import previews as previews_module
@@ -276,6 +277,10 @@ def block(path: Path, others: dict[str, bytes]) -> None:
     path.parent.touch()
 
 
+def read(path: Path) -> bytes:
+    return path.read_bytes() if path.is_file() else b''
+
+
 Damage = Callable[[Path, dict[str, bytes]], None]
 
 
@@ -309,9 +314,9 @@ def test_damaged_preview_is_made_again(
             content = (service.folder / FIRST).read_bytes()
             damage(service.folder / FIRST, others)
             assert await service.thumbnails(image) == expected
-            if is_stored:
-                assert service.count('request') == 2
-                assert (service.folder / FIRST).read_bytes() == content
+            made = 2 if is_stored else 1 + 2 * len(SIZES)
+            assert service.count('request') == made
+            assert (read(service.folder / FIRST) == content) is is_stored
 
     asyncio.run(main())
     assert len(logged(caplog)) == (not is_stored)
@@ -490,6 +495,24 @@ def test_preview_that_cannot_be_stored(
         assert await service.thumbnails(image) == expected
         assert os.listdir(service.folder) == [FIRST]
 
+    run(scenario)
+
+
+def test_preview_is_not_kept_while_the_index_is_unavailable(
+    config: Config, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    placed = place(config, PHOTO)
+
+    async def fail(index: FolderIndex, image: Image) -> bool:
+        raise StorageUnavailable('The database is unavailable.')
+
+    async def scenario(service: Service) -> None:
+        image = await service.store.get(placed['id'])
+        thumbnail = await service.store.make_thumbnail(image, PREVIEW)
+        assert samples.decode(thumbnail).size == PREVIEW
+        assert files(config) == {placed['id']}
+
+    monkeypatch.setattr(FolderIndex, 'is_current', fail)
     run(scenario)
 
 
