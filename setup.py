@@ -15,13 +15,13 @@ REQUIREMENTS = [
     'cachetools>=5.3',
     'falcon>=4.1',
     'inotify-simple>=1.3',
-    'httptools>=0.6',
+    'httptools>=0.6.3',
     'msgpack>=1.0',
     'Pillow>=12.0',
     'prometheus-client>=0.23',
     'tqdm>=4.66',
-    # asgilook.web.uvicorn_protocol overrides undocumented methods.
-    'uvicorn>=0.34,<0.55',
+    # web/framing.py and cli/supervisor.py override undocumented methods.
+    'uvicorn>=0.53,<0.55',
     'uvloop>=0.19',
 ]
 
@@ -47,6 +47,7 @@ TEST = [
     'playwright>=1.49',
     'pytest>=8.0',
     'pytest-cov>=6.0',
+    'pytest-xdist>=3.6',
     'schemathesis>=4.32',
 ]
 

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Coroutine, Hashable
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from .errors import Busy, DeadlineExceeded
 from .metrics import Metrics
@@ -156,6 +156,14 @@ class SingleFlight(Generic[K, T]):
     def _forget(self, key: K, task: asyncio.Task[T]) -> None:
         seconds = 0 if task.cancelled() or task.exception() else KEEP_SECONDS
         asyncio.get_running_loop().call_later(seconds, self._tasks.pop, key, None)
+
+
+class CallInThread(Protocol):
+    """Calls a blocking function in a thread."""
+
+    async def __call__(self, function: Callable[..., T], *args: object) -> T:
+        """Return what the function returns."""
+        ...
 
 
 async def outlive(task: asyncio.Task[T]) -> T:

@@ -34,7 +34,7 @@ from .web.representations import (
     Representations,
     image_uri,
 )
-from .web.uploads import receive_upload
+from .web.uploads import discard_body, receive_upload
 
 _ALL_LIST_KEYS = [key for keys in LIST_KEYS.values() for key in keys.values()]
 
@@ -83,7 +83,8 @@ class Images:
             image = await self._receive(req, str(self.config.uuid_generator()))
         else:
             async with self._keyed_uploads.hold(image_id):
-                image = await self._find(image_id) or await self._receive(req, image_id)
+                found = await self._find(req, image_id)
+                image = found or await self._receive(req, image_id, once=True)
         resp.status = falcon.HTTP_201
         resp.location = image_uri(image)
         resp.media = self._representations.serialize(image)
@@ -130,20 +131,26 @@ class Images:
         resp.context.stale_keys = [*keys, *_ALL_LIST_KEYS]
         self._publish('deleted', {'id': image_id})
 
-    async def _receive(self, req: falcon.asgi.Request, image_id: str) -> Image:
+    async def _receive(
+        self, req: falcon.asgi.Request, image_id: str, *, once: bool = False
+    ) -> Image:
         async with self._store.upload() as upload:
             await receive_upload(req, upload, self.config.max_upload_size)
             try:
-                image = await self._store.save(image_id, upload)
+                image = await self._store.save(image_id, upload, once=once)
             except ImageExists:
-                # With a key, another worker was faster.
-                return await self._store.get(image_id)
+                if not once:
+                    raise
+                return await self._store.get(image_id)  # of another worker
         self._publish('image', self._representations.serialize(image))
         return image
 
-    async def _find(self, image_id: str) -> Image | None:
+    async def _find(self, req: falcon.asgi.Request, image_id: str) -> Image | None:
+        """Return the image of an earlier upload, once the client has sent its body."""
         with contextlib.suppress(ImageNotFound):
-            return await self._store.get(image_id)
+            image = await self._store.get(image_id)
+            await discard_body(req)
+            return image
         return None
 
     async def _open(

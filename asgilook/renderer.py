@@ -8,9 +8,8 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Protocol, TypeVar
 
-from .concurrency import Pool, SingleFlight
+from .concurrency import CallInThread, Pool, SingleFlight
 from .config import Config
 from .errors import AsgilookError, ImageDamaged, StoredImageDamaged
 from .imaging import reduction, transform
@@ -21,19 +20,9 @@ from .storage.base import Storage
 from .storage.factory import open_image
 from .storage.previews import Previews
 
-T = TypeVar('T')
-
 # Time to wait before previews that uploads left out are made, in seconds.
 IDLE_SECONDS = 0.25
 MAX_BACKLOG = 1000
-
-
-class Call(Protocol):
-    """Calls a blocking function in a thread."""
-
-    async def __call__(self, function: Callable[..., T], *args: object) -> T:
-        """Return what the function returns."""
-        ...
 
 
 class Renderer:
@@ -57,7 +46,7 @@ class Renderer:
         config: Config,
         storage: Storage,
         pool: Pool,
-        call: Call,
+        call: CallInThread,
         is_current: Callable[[Image], Awaitable[bool]],
         metrics: Metrics,
     ) -> None:

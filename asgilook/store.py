@@ -1,38 +1,37 @@
-"""The store: uploads in, JPEGs and thumbnails out; no HTTP."""
+"""The store: uploads in, JPEGs and thumbnails out; independent of HTTP."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import logging
-import os
 import shutil
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
-from typing import Any, BinaryIO, Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import aiofiles.tempfile
 
-from .concurrency import Pool, outlive
+from .concurrency import Pool
 from .config import Config
 from .errors import (
     AsgilookError,
-    DeadlineExceeded,
-    ImageDamaged,
     ImageNotFound,
-    OutcomeUnknown,
     StorageUnavailable,
 )
 from .imaging import transform
 from .imaging.transform import Format
 from .index.factory import make_index
+from .ingest import Ingest
 from .metrics import Metrics
-from .models import CheckDeadline, Image, Page, Size
+from .models import Image, Page, Size
 from .renderer import Renderer
-from .storage.base import NewObject
-from .storage.factory import local_folder, make_storage, make_threads, open_image
-from .storage.stream import FileStream
+from .storage.factory import (
+    local_folder,
+    make_storage,
+    make_threads,
+)
+from .storage.stream import FileStream, ImageReader
 
 __all__ = ['Image', 'Store']
 
@@ -40,10 +39,8 @@ T = TypeVar('T')
 
 log = logging.getLogger(__name__)
 
-BLOCK_SIZE = 1024 * 1024
-
-# What is under way at the end has been given up by the server: it gets a moment more.
-LAST_SECONDS = 2.0
+# Time for running uploads after the server has given up waiting, in seconds.
+SHUTDOWN_TIMEOUT = 2.0
 
 
 class Store:
@@ -67,7 +64,18 @@ class Store:
             is_current=self._index.is_current,
             metrics=self._metrics,
         )
-        self._saves: set[asyncio.Task[Image]] = set()
+        self._ingest = Ingest(
+            config=config,
+            storage=self._storage,
+            index=self._index,
+            pool=self._pool,
+            renderer=self._renderer,
+            call=self._call,
+            metrics=self._metrics,
+        )
+        self._reader = ImageReader(
+            config=config, storage=self._storage, call=self._call
+        )
 
     async def start(self) -> None:
         """Open storage and index, if they can be used now; raises `ConfigError`."""
@@ -78,10 +86,10 @@ class Store:
         self._pool.start()
 
     async def stop(self) -> None:
-        """Let uploads end that are nearly done, and give the threads back."""
-        await self._settle(LAST_SECONDS)
+        """Finish running uploads if they end soon, and release all resources."""
+        await self._ingest.settle(SHUTDOWN_TIMEOUT)
         await self._pool.stop()
-        await self._settle(None)
+        await self._ingest.settle(None)
         await self._renderer.stop()
         await self._index.stop()
         await self._call(self._storage.stop)
@@ -89,16 +97,12 @@ class Store:
             self._threads.shutdown(wait=False)
             self._threads = None
 
-    async def _settle(self, seconds: float | None) -> None:
-        if self._saves:
-            await asyncio.wait(self._saves, timeout=seconds)
-
     def is_usable(self) -> bool:
-        """Tell whether the storage can be used now; this may block."""
+        """Return whether the storage can be used now; this may block."""
         return self._storage.is_usable()
 
     async def database_state(self) -> Literal['up', 'down', 'none']:
-        """Tell whether the database works, or that there is none."""
+        """Return whether the database works, or that there is none."""
         if self._config.database_url is None:
             return 'none'
         return 'up' if await self._index.is_usable() else 'down'
@@ -113,33 +117,28 @@ class Store:
 
     @contextlib.asynccontextmanager
     async def upload(self) -> AsyncIterator[Any]:
-        """Open an aiofiles file without a name, for the bytes of an upload.
+        """Open an unnamed aiofiles file for the bytes of an upload.
 
-        Raises `Busy` or `StorageUnavailable` before anything of the body has been read,
-        if there is too much work already, or no index to list the image in.
+        Raises `Busy` or `StorageUnavailable` before any of the body is read, if the
+        queue is full, or the index or the storage is unavailable.
         """
         self._pool.admit()
         if not await self._index.is_usable():
-            raise StorageUnavailable("The database can't be used now.")
+            raise StorageUnavailable('The database is unavailable or read-only.')
         self._storage.local.prepare()
         with self._storage.local.writing():
             async with aiofiles.tempfile.TemporaryFile('w+b', dir=self._folder) as file:
                 yield file
 
-    async def save(self, image_id: str, upload: Any) -> Image:
-        """Turn an upload into a stored JPEG; when this returns, it is on disk.
+    async def save(self, image_id: str, upload: Any, *, once: bool = False) -> Image:
+        """Store an upload as JPEG; when this returns, it survives a power failure.
 
-        It goes on to its end even if its caller is cancelled. Raises
-        `UnsupportedFormat`, `ImageDamaged`, `UploadTooLarge`, `Busy`, `StorageFull`
-        or `StorageUnavailable`; then nothing of it remains.
+        Cancelling the caller does not stop it. With `once`, an image that exists is
+        kept, and one whose upload was interrupted before it was listed is completed.
+        Raises `UnsupportedFormat`, `ImageDamaged`, `UploadTooLarge`, `Busy`,
+        `ImageExists`, `StorageFull` or `StorageUnavailable`; then nothing remains.
         """
-        with self._storage.local.writing():
-            await upload.flush()
-        source = os.fdopen(os.dup(upload.fileno()), 'rb')
-        task = asyncio.create_task(self._save(image_id, source))
-        self._saves.add(task)
-        task.add_done_callback(self._saves.discard)
-        return await outlive(task)
+        return await self._ingest.save(image_id, upload, once=once)
 
     async def get(self, image_id: str) -> Image:
         """Return an image that exists at this moment, or raise `ImageNotFound`."""
@@ -149,7 +148,7 @@ class Store:
         return image
 
     def is_current(self, image: Image) -> Awaitable[bool]:
-        """Tell whether an image is still the one that is stored."""
+        """Return whether an image is still the one that is stored."""
         return self._index.is_current(image)
 
     async def list_version(self) -> str | None:
@@ -164,24 +163,7 @@ class Store:
 
     async def read(self, image: Image) -> bytes:
         """Return a whole image."""
-        return await self._call(self._read, image)
-
-    async def stream(
-        self, image: Image, start: int, stop: int
-    ) -> AsyncGenerator[bytes, None]:
-        """Yield the bytes from `start` up to `stop`, in blocks of 1 MiB at most.
-
-        A file that has become shorter ends the stream early.
-        """
-        file = await self._call(self._storage.open, image.image_id)
-        with file:
-            while start < stop:
-                size = min(BLOCK_SIZE, stop - start)
-                block = await self._call(_read_at, file, start, size)
-                if not block:
-                    return
-                start += len(block)
-                yield block
+        return await self._reader.read(image)
 
     async def open_stream(self, image: Image, start: int, stop: int) -> FileStream:
         """Open an image file, and read its first block from `start` on.
@@ -189,8 +171,7 @@ class Store:
         The stream yields the bytes up to `stop`, in blocks of 1 MiB at most. Raises
         `ImageNotFound` or `StorageUnavailable`, as does the stream.
         """
-        task = asyncio.create_task(self._open_stream(image, start, stop))
-        return await outlive(task)  # if cancelled, the stream is dropped, and closed
+        return await self._reader.open_stream(image, start, stop)
 
     async def make_thumbnail(
         self, image: Image, size: Size, format_: Format = 'jpeg'
@@ -208,89 +189,11 @@ class Store:
             await self._call(self._storage.remove, image.image_id)
         except AsgilookError as ex:
             if self._config.database_url is None:
-                raise  # there the file is the image
+                raise  # the file is the image
             log.warning('deleted %s, but not its file: %s', image.image_id, ex)
         await self._renderer.remove_preview(image.image_id)
 
-    async def _save(self, image_id: str, source: BinaryIO) -> Image:
-        with source, self._storage.local.writing():
-            new = await self._call(self._storage.create)
-            try:
-                job = partial(self._convert, source, new.file)
-                converted = await self._pool.run(job, 'upload')
-                self._metrics.uploads.labels(converted.format.lower()).inc()
-                image = await self._publish(new, image_id, converted.size)
-                await self._renderer.store_preview(image, converted.preview)
-                return image
-            except DeadlineExceeded as ex:
-                raise ImageDamaged(str(ex)) from ex
-            finally:
-                await self._call(new.close)
-
-    async def _publish(self, new: NewObject, image_id: str, size: Size) -> Image:
-        """Store first, list then: so nobody hears of what can't be read."""
-        length, modified_ns = await self._call(new.publish, image_id)
-        image = Image(image_id, size, length, modified_ns)
-        try:
-            await self._index.add(image)
-        except (OutcomeUnknown, asyncio.CancelledError):
-            raise  # it may be listed after all, and then has to be there
-        except BaseException:
-            await self._call(self._storage.remove, image_id)
-            raise
-        return image
-
     async def _call(self, function: Callable[..., T], *args: Any) -> T:
-        """Call what blocks, in a thread."""
+        """Call a blocking function in a thread."""
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._threads, function, *args)
-
-    def _convert(
-        self, source: BinaryIO, target: BinaryIO, check_deadline: CheckDeadline
-    ) -> transform.Upload:
-        """Write an upload as a clean JPEG."""
-        source.seek(0)
-        return transform.to_jpeg(
-            source,
-            target,
-            max_pixels=self._config.max_pixels,
-            quality=self._config.jpeg_quality,
-            min_thumb_size=self._config.min_thumb_size,
-            check_deadline=check_deadline,
-        )
-
-    def _read(self, image: Image) -> bytes:
-        local = self._storage.local
-        with (
-            local.reading(image.image_id),
-            open_image(self._config, self._storage, image) as file,
-        ):
-            data = file.read()
-        local.was_read(image.image_id)
-        return data
-
-    async def _open_stream(self, image: Image, start: int, stop: int) -> FileStream:
-        read = partial(self._read_block, image)
-        file = await self._call(open_image, self._config, self._storage, image)
-        try:
-            first = await self._call(read, file, start, stop) if start < stop else b''
-        except BaseException:
-            file.close()
-            raise
-        return FileStream(
-            file, first, start, stop, read_block=partial(self._call, read)
-        )
-
-    def _read_block(
-        self, image: Image, file: BinaryIO, position: int, stop: int
-    ) -> bytes:
-        with self._storage.local.reading(image.image_id):
-            block = _read_at(file, position, min(BLOCK_SIZE, stop - position))
-        if not block:
-            raise StorageUnavailable('The stored file is shorter than expected.')
-        return block
-
-
-def _read_at(file: BinaryIO, position: int, size: int) -> bytes:
-    file.seek(position)
-    return file.read(size)

@@ -1,4 +1,4 @@
-"""What a large storage folder costs: start, memory, a page of the list, an upload.
+"""Cost of a large storage folder: start, memory, pages of the list, an upload.
 
 Run it as `python -m benchmarks.folder [IMAGES ...]`. The images are copies of one small
 JPEG, each with a name and a time of its own.
@@ -47,7 +47,10 @@ def milliseconds(action: Callable[[], object], repeats: int = REPEATS) -> float:
 
 def main() -> None:
     counts = [int(value) for value in sys.argv[1:]] or [1000, 10_000, 100_000]
-    print('images  start s  RSS MB  page ms  next ms  304 ms  POST ms  list after ms')
+    print(
+        'images  start s  RSS MB  page ms  next ms  newest ms  304 ms  POST ms  '
+        'list after ms'
+    )
     for count in counts:
         with tempfile.TemporaryDirectory() as folder:
             fill(folder, count)
@@ -79,6 +82,7 @@ def row(folder: str, count: int) -> str:
         page = milliseconds(fetch)
         middle = json.loads(fetch())[count // 2 if count < 1000 else 999]['id']
         following = milliseconds(lambda: fetch(f'?after={middle}'))
+        newest = milliseconds(lambda: fetch('?limit=10&order=newest'))
         etag = etag_of(f'{url}/images')
         unchanged = milliseconds(lambda: fetch('', **{'If-None-Match': etag}))
         upload = milliseconds(post)
@@ -86,7 +90,7 @@ def row(folder: str, count: int) -> str:
         rss = peak_rss(pid)
     return (
         f'{count:6}  {started:7.2f}  {rss:6.0f}  {page:7.1f}  {following:7.1f}  '
-        f'{unchanged:6.1f}  {upload:7.1f}  {after:13.1f}'
+        f'{newest:9.1f}  {unchanged:6.1f}  {upload:7.1f}  {after:13.1f}'
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import builtins
 import errno
@@ -11,7 +10,7 @@ import os
 import resource
 import stat
 import uuid
-from collections.abc import Awaitable, Callable, Generator, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
@@ -41,17 +40,19 @@ def pytest_configure() -> None:
     logging.getLogger('asyncio').setLevel(logging.ERROR)
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(
-    item: pytest.Item,
-) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Ask for full coverage where all tests run: some skip without their server."""
-    report = yield
-    kept = not report.skipped or os.environ.get('CI') == 'true'
-    plugin = item.config.pluginmanager.getplugin('_cov')
-    options = getattr(plugin, 'options', argparse.Namespace(cov_fail_under=0))
-    options.cov_fail_under = (options.cov_fail_under or 0) * kept
-    return report
+# Fixtures that start a server, or need one that runs.
+_INTEGRATION_FIXTURES = {'bucket', 'database', 'postgresql', 'postgresql_db', 's3'}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark tests that need a server by the fixtures that they use."""
+    for item in items:
+        needed = set(getattr(item, 'fixturenames', ()))
+        callspec = getattr(item, 'callspec', None)
+        if callspec is not None:
+            needed.update(str(value) for value in callspec.params.values())
+        if needed & _INTEGRATION_FIXTURES:
+            item.add_marker('integration')
 
 
 class RedisServer:

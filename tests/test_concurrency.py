@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from asgilook.concurrency import NICENESS, CircuitBreaker, Pool, SingleFlight
+from asgilook.concurrency import NICENESS, CircuitBreaker, Pool, SingleFlight, outlive
 from asgilook.errors import Busy, DeadlineExceeded
 from asgilook.metrics import Metrics
 from asgilook.models import CheckDeadline
@@ -226,6 +226,16 @@ async def test_failure_of_single_flight_reaches_all_callers() -> None:
     with pytest.raises(LookupError):
         await asyncio.create_task(flight.run('key', job))
     assert job.runs == 2
+
+
+async def test_cancelled_task_cancels_those_that_await_it() -> None:
+    task = asyncio.create_task(asyncio.Event().wait())
+    caller = asyncio.create_task(outlive(task))
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await caller
+    assert task.cancelled()
 
 
 class Clock:

@@ -29,6 +29,8 @@ from .databases import PostgreSQL
 from .proxy import Proxy
 from .servers import HOST, RedisServer, Server, until
 
+pytestmark = pytest.mark.integration
+
 TOKEN = {'Authorization': 'Bearer s3cret'}
 
 # Connections to the database that a service has at most.

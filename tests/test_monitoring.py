@@ -25,6 +25,8 @@ from . import samples
 from .conftest import Json
 from .servers import HOST, Process, RedisServer, Server, free_port, require, until
 
+pytestmark = pytest.mark.integration
+
 DEPLOY = Path(__file__).parent.parent / 'deploy'
 CONFIGURATION = DEPLOY / 'prometheus' / 'prometheus.yml'
 RULES = DEPLOY / 'prometheus' / 'asgilook.rules.yml'

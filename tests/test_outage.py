@@ -21,6 +21,8 @@ from .proxy import Proxy
 from .servers import RedisServer, Server, paused, until
 from .test_machines import clients
 
+pytestmark = pytest.mark.integration
+
 TOKEN = {'Authorization': 'Bearer s3cret'}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import http.client
 import io
@@ -38,6 +39,8 @@ from tests.servers import (
     run,
     until,
 )
+
+pytestmark = pytest.mark.integration
 
 log = logging.getLogger(__name__)
 
@@ -589,6 +592,50 @@ def check_storage(server: Server, acknowledged: list[str], checked: set[str]) ->
         if image['id'] not in checked:
             assert list(decode(server.get(image['image'])).size) == image['size']
             checked.add(image['id'])
+
+
+class KeptAlive:
+    """Clients that keep their connections, and never repeat a request."""
+
+    def __init__(self, server: Server) -> None:
+        self._port = server.port
+        self._over = threading.Event()
+        self.statuses: list[int] = []
+
+    @contextmanager
+    def under_way(self) -> Iterator[None]:
+        """Run the clients; a lost request is raised at the end."""
+        with ThreadPoolExecutor() as executor:
+            tasks = [executor.submit(self._run) for _ in range(4)]
+            try:
+                yield
+            finally:
+                self._over.set()
+        for task in tasks:
+            task.result()
+
+    def _run(self) -> None:
+        connection = http.client.HTTPConnection(HOST, self._port, timeout=30)
+        with contextlib.closing(connection):
+            while not self._over.is_set():
+                connection.request('GET', '/images')
+                with connection.getresponse() as response:
+                    response.read()
+                    self.statuses.append(response.status)
+
+
+def test_server_reload(tmp_path: Path) -> None:
+    """SIGHUP replaces the workers one after the other, and no request is lost."""
+    with Server(tmp_path, '--workers', '2', access_log='none') as server:
+        clients = KeptAlive(server)
+        with clients.under_way():
+            for count in 2, 4:
+                until(lambda: len(clients.statuses) > 100)
+                os.kill(server.pid, signal.SIGHUP)
+                server.logged('Application startup complete', count + 2)
+                server.logged('Finished server process', count)
+        assert {*clients.statuses} == {200}
+        assert server.stop() == 0
 
 
 def test_server_sigterm(tmp_path: Path) -> None:

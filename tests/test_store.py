@@ -13,7 +13,6 @@ import pytest
 from falcon.testing import TestClient
 
 from asgilook import concurrency
-from asgilook import store as store_module
 from asgilook.app import create_app
 from asgilook.config import Config
 from asgilook.errors import (
@@ -30,8 +29,10 @@ from asgilook.imaging import transform
 from asgilook.index.folder import FolderIndex
 from asgilook.storage import atomic as file_module
 from asgilook.storage import folder
+from asgilook.storage import stream as stream_module
 from asgilook.storage.atomic import TEMPORARY
-from asgilook.store import BLOCK_SIZE, Image, Store
+from asgilook.storage.stream import BLOCK_SIZE
+from asgilook.store import Image, Store
 
 from . import samples
 from .conftest import files, logged, place, until
@@ -327,10 +328,10 @@ def test_thumbnail(run: Run, photo: bytes) -> None:
     run(scenario)
 
 
-class BrokenFile(io.BytesIO):
+class BrokenFile(io.FileIO):
     """A file on a broken disk."""
 
-    def read(self, size: int | None = -1) -> bytes:
+    def read(self, size: int | None = -1, /) -> bytes:
         raise OSError(errno.EIO, 'Input/output error')
 
 
@@ -341,10 +342,12 @@ def test_file_on_a_broken_disk(
     photo: bytes,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
+    path = f'{config.storage_path}/{FIRST}'
+
     async def scenario(store: Store) -> None:
         image = await save(store, FIRST, photo)
         with monkeypatch.context() as patch:
-            patch.setattr(folder.FolderStorage, 'open', lambda *args: BrokenFile())
+            patch.setattr(folder.FolderStorage, 'open', lambda *args: BrokenFile(path))
             for _ in range(2):
                 with pytest.raises(StorageUnavailable):
                     await store.make_thumbnail(image, (256, 128))
@@ -355,7 +358,6 @@ def test_file_on_a_broken_disk(
         await store.read(image)
 
     run(scenario)
-    path = f'{config.storage_path}/{FIRST}'
     assert logged(caplog) == [
         f'WARNING image file {path}: Input/output error (EIO); requests for it fail',
         f'WARNING image file {path} can be read again',
@@ -389,42 +391,15 @@ def test_thumbnail_waiters_share_a_render(
     run(scenario)
 
 
-@pytest.mark.parametrize(
-    ('start', 'stop'),
-    [
-        (0, 10),
-        (5, 6),
-        (0, BLOCK_SIZE),
-        (0, BLOCK_SIZE + 1),
-        (BLOCK_SIZE - 1, 2 * BLOCK_SIZE + 7),
-        (7, 7),
-    ],
-)
-def test_stream(config: Config, run: Run, start: int, stop: int) -> None:
-    content = os.urandom(1000) * (2 * BLOCK_SIZE // 1000 + 1)
-
-    async def scenario(store: Store) -> None:
-        path = Path(config.storage_path) / FIRST
-        path.write_bytes(content)
-        image = Image(FIRST, (9, 9), len(content), path.stat().st_mtime_ns)
-        blocks = [block async for block in store.stream(image, start, stop)]
-        assert b''.join(blocks) == content[start:stop]
-        assert all(0 < len(block) <= BLOCK_SIZE for block in blocks)
-        longer = store.stream(image, len(content) - 1, len(content) + 99)
-        assert [block async for block in longer] == [content[-1:]]
-
-    run(scenario)
-
-
 def test_stream_survives_deletion(
     run: Run, photo: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store_module, 'BLOCK_SIZE', 1000)
+    monkeypatch.setattr(stream_module, 'BLOCK_SIZE', 1000)
 
     async def scenario(store: Store) -> None:
         image = await save(store, FIRST, photo)
         content = await store.read(image)
-        stream = store.stream(image, 0, image.length)
+        stream = await store.open_stream(image, 0, image.length)
         received = await anext(stream)
         await store.delete(image)
         async for block in stream:
@@ -434,14 +409,18 @@ def test_stream_survives_deletion(
     run(scenario)
 
 
-def test_stream_that_is_given_up_closes_its_file(run: Run, photo: bytes) -> None:
+def test_stream_that_is_given_up_closes_its_file(
+    run: Run, photo: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream_module, 'BLOCK_SIZE', 1000)
+
     async def scenario(store: Store) -> None:
         image = await save(store, FIRST, photo)
         before = len(os.listdir('/proc/self/fd'))
-        stream = store.stream(image, 0, image.length)
+        stream = await store.open_stream(image, 0, image.length)
         await anext(stream)
         assert len(os.listdir('/proc/self/fd')) == before + 1
-        await stream.aclose()
+        await stream.close()
         assert len(os.listdir('/proc/self/fd')) == before
 
     run(scenario)
@@ -478,7 +457,7 @@ def test_open_stream_fails_before_its_first_block(
     async def scenario(store: Store) -> None:
         image = await save(store, FIRST, photo)
         with monkeypatch.context() as patch:
-            patch.setattr(store_module, '_read_at', fail)
+            patch.setattr(stream_module, '_read_at', fail)
             with pytest.raises(StorageUnavailable):
                 await store.open_stream(image, 0, 9)
         with pytest.raises(StorageUnavailable, match='shorter'):
@@ -576,7 +555,7 @@ def test_delete(config: Config, run: Run, photo: bytes) -> None:
             store.get(FIRST),
             store.delete(image),
             store.read(image),
-            anext(store.stream(image, 0, 9)),
+            store.open_stream(image, 0, 9),
             store.make_thumbnail(image, (256, 128)),
         ):
             with pytest.raises(ImageNotFound):

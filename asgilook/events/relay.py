@@ -10,8 +10,8 @@ import asyncio
 import collections
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable
-from typing import Protocol
+from collections.abc import Callable, Coroutine
+from typing import Any, Protocol
 
 from ..redis_clients.client import Driver, PubSub
 
@@ -94,7 +94,7 @@ class Relay:
             connection = asyncio.create_task(self._connect(listener))
             await asyncio.wait({connection})
             if not connection.cancelled() and connection.exception() is None:
-                return
+                return  # there is no Redis
             log.debug('connection for events ended: %r', connection)
             await self._pause()
 
@@ -130,17 +130,21 @@ class Relay:
             for task in tasks:
                 task.cancel()
             results = await asyncio.gather(*tasks, return_exceptions=True)
-            errors = [each for each in results if isinstance(each, Exception)]
-            error = [*errors, ConnectionAbortedError('cancelled')][0]
+            errors = (each for each in results if isinstance(each, Exception))
+            error = next(errors, ConnectionAbortedError('cancelled'))
             self._set_disconnected(listener, error)
         raise error
 
-    async def _close(self, close: Callable[[], Awaitable[None]]) -> None:
-        with contextlib.suppress(Exception):
-            async with asyncio.timeout(self._timeout):
-                await close()
+    async def _close(self, close: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Close a connection within the timeout, whatever the library raises."""
+        task = asyncio.create_task(close())
+        await asyncio.wait({task}, timeout=self._timeout)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
     def _set_connected(self, listener: Listener) -> None:
+        if self._stopping.is_set():
+            return
         if self._is_lost:
             self._is_lost = False
             log.warning('Redis reconnected: events are shared between workers')

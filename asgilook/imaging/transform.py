@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, BinaryIO, Literal
+from typing import BinaryIO, Literal
 
 import PIL
 
@@ -19,7 +19,6 @@ from PIL import (  # noqa: F401
     WebPImagePlugin,
     features,
 )
-from PIL.JpegImagePlugin import JpegImageFile, get_sampling
 
 from ..errors import UnsupportedFormat
 from ..models import CheckDeadline, Size
@@ -31,9 +30,6 @@ RENDERER = f'3-{PIL.__version__}-{features.version("libjpeg_turbo")}'
 WEBP_RENDERER = f'{RENDERER}-{features.version("webp")}'
 
 Format = Literal['jpeg', 'webp']
-
-# Pixels above which WebP needs a higher quality to look like the JPEG.
-_LARGE_WEBP = 400_000
 
 _TRANSPOSITIONS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -129,7 +125,7 @@ def _clean(
     if _can_keep(picture, image):
         preview = _prove(picture.data, image.size, min_thumb_size, check_deadline)
         return _Clean(image.size, partial(_copy, picture.data), preview)
-    options = _save_options(image, quality)
+    options = codec.jpeg_options(image, quality)
     flat = _decode(picture, image)
     return _Clean(flat.size, partial(codec.write_jpeg, flat, options))
 
@@ -157,18 +153,8 @@ def thumbnail(
         small = reduction.reduce(image, size, is_preview=is_preview)
     check_deadline()
     if format_ == 'webp':
-        return codec.to_webp(small, _webp_options(quality, size))
+        return codec.to_webp(small, codec.webp_options(size, quality))
     return codec.to_jpeg(small, {'quality': quality})
-
-
-def _webp_options(quality: int, size: Size) -> dict[str, Any]:
-    """Return options for a WebP that looks like a JPEG of `quality`, but is smaller.
-
-    The differences of the two scales were chosen by SSIM (benchmarks/README.md). PERF:
-    other methods than 0 take too long for the few percent that they save.
-    """
-    is_large = size[0] * size[1] > _LARGE_WEBP
-    return {'quality': max(0, quality - (2 if is_large else 5)), 'method': 0}
 
 
 def _can_keep(picture: Picture, image: Image.Image) -> bool:
@@ -194,19 +180,6 @@ def _prove(
     image.draft('L', (max(1, image.width // 8), max(1, image.height // 8)))
     image.load()
     return None
-
-
-def _save_options(image: Image.Image, quality: int) -> dict[str, Any]:
-    """Return options that keep a JPEG's tables and subsampling, or the quality."""
-    if not isinstance(image, JpegImageFile) or not image.quantization:
-        return {'quality': quality}
-    used = [table for *_, table in image.layer[:3]]
-    while used[1:] and used[-1] == used[-2]:
-        used.pop()  # the encoder repeats the last one
-    return {
-        'qtables': [image.quantization[table] for table in used],
-        'subsampling': max(0, get_sampling(image)),
-    }
 
 
 def _decode(picture: Picture, image: Image.Image) -> Image.Image:

@@ -47,7 +47,8 @@ class Index(Protocol):
         """Return the state of the whole list, or None if only `page` can determine it.
 
         It is the same for equal lists, from any process, and differs after every
-        change. This costs the same for a list of any length.
+        change; it is the `state` of each page. This costs the same for a list of any
+        length.
         """
         ...
 

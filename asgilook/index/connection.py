@@ -21,7 +21,7 @@ from ..errors import DatabaseGone, StorageFull, StorageUnavailable
 from . import attempts, schema
 from .attempts import UNAVAILABLE, Work
 from .engine import Connections
-from .sqlstate import describe, is_full, is_read_only
+from .sqlstate import describe, is_full, is_read_only, is_statement_timeout
 
 log = logging.getLogger(__name__)
 
@@ -131,7 +131,7 @@ class Connector:
     def _open_circuit(self, token: int | None, ex: DatabaseGone) -> None:
         """Reject all calls, and start the task that reconnects."""
         if token is not None and self._breaker.fail(token):
-            self._connections.replace()
+            self._connections.lose()
             log.warning(
                 'the database at %s is unavailable (%s): '
                 'only images that were requested recently are served',
@@ -180,10 +180,10 @@ class Connector:
 
 
 async def _prepare(connection: AsyncConnection, attempt: int) -> None:
-    """Create missing tables; a database where that is impossible is unavailable."""
+    """Create missing tables; a database where that must wait is unavailable."""
     try:
         await schema.prepare(connection)
     except DBAPIError as ex:
-        if is_read_only(ex):
+        if is_read_only(ex) or is_statement_timeout(ex):
             raise DatabaseGone(UNAVAILABLE) from ex
         raise

@@ -12,7 +12,18 @@ from collections.abc import Iterable, Set
 from typing import Any
 
 from cachetools import LRUCache
-from sqlalchemy import Uuid, any_, bindparam, delete, func, insert, select, tuple_
+from sqlalchemy import (
+    Executable,
+    Uuid,
+    any_,
+    bindparam,
+    delete,
+    false,
+    func,
+    insert,
+    select,
+    tuple_,
+)
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -32,9 +43,6 @@ from .schema import images
 # Images that are served during an outage of the database; about half a kilobyte each.
 MAX_RECENT = 16384
 
-# No image has this id: deleting it only shows that the database accepts changes.
-_NIL = '00000000-0000-0000-0000-000000000000'
-
 _ORDER = (images.c.modified_ns, images.c.id)
 _OLDEST = select(images).order_by(*_ORDER)
 _NEWEST = select(images).order_by(*(column.desc() for column in _ORDER))
@@ -45,6 +53,13 @@ _IDS = bindparam('ids', type_=ARRAY(Uuid(as_uuid=False)))
 _LOOK_UP = {
     'postgresql': select(images).where(images.c.id == any_(_IDS)),
     'sqlite': select(images).where(images.c.id.in_(bindparam('ids', expanding=True))),
+}
+
+# Changes nothing, but fails in a read-only database. SQLite would wait for the changes
+# of other processes to end, so there it is a query.
+_TRIAL: dict[str, Executable] = {
+    'postgresql': delete(images).where(false()),
+    'sqlite': select(images.c.id).limit(1),
 }
 
 
@@ -68,7 +83,7 @@ class DatabaseIndex:
     async def start(self) -> None:
         """Connect, and create the tables; raises `ConfigError`."""
         self._lookups = Batch(self._find)
-        self._trials = Batch(self._try)
+        self._trials = Batch(self._try_change)
         await self._database.start()
 
     async def stop(self) -> None:
@@ -170,26 +185,17 @@ class DatabaseIndex:
     async def is_usable(self) -> bool:
         """Return whether the database answers, and accepts changes."""
         try:
-            await self._trials.get(_NIL)
+            await self._trials.get('')
         except StorageUnavailable:
             return False
         return True
 
-    async def _try(self, ids: Set[str]) -> dict[str, Image]:
-        """Delete nothing, which a read-only database rejects.
+    async def _try_change(self, keys: Set[str]) -> dict[str, Image]:
+        async def change(connection: AsyncConnection, attempt: int) -> None:
+            await connection.execute(_TRIAL[connection.dialect.name])
 
-        SQLite would wait for the changes of other processes; it runs a query instead.
-        """
-
-        async def attempt_change(
-            connection: AsyncConnection, attempt: int
-        ) -> dict[str, Image]:
-            if connection.dialect.name == 'sqlite':
-                return await _query(connection, ids)
-            await connection.execute(delete(images).where(images.c.id.in_(ids)))
-            return {}
-
-        return await self._database.write(attempt_change)
+        await self._database.write(change)
+        return {}
 
     async def _find(self, ids: Set[str]) -> dict[str, Image]:
         async def look_up(

@@ -59,6 +59,7 @@ class Connections:
         self._permits = asyncio.Semaphore(MAX_CONNECTIONS)
         self._withheld = 0
         self._generation = 0
+        self._outages = 0
         event.listen(self._engine.sync_engine, 'connect', self._on_connect)
         event.listen(self._engine.sync_engine, 'checkout', self._on_checkout)
 
@@ -76,8 +77,13 @@ class Connections:
             self._permits.release()
 
     def replace(self) -> None:
-        """Replace every connection before its next use, as after an outage."""
+        """Replace every connection before its next use."""
         self._generation += 1
+
+    def lose(self) -> None:
+        """Replace every connection, and fail the calls that wait for one."""
+        self._outages += 1
+        self.replace()
 
     async def close(self) -> None:
         """Wait for the connections in use, which is limited in time, and close all."""
@@ -86,12 +92,12 @@ class Connections:
         await self._engine.dispose()
 
     async def _check_out(self) -> AsyncConnection:
-        generation = self._generation
+        outages = self._outages
         deadline = asyncio.get_running_loop().time() + CHECKOUT_TIMEOUT
         while True:
             await self._acquire(deadline)
             try:
-                if generation != self._generation:
+                if outages != self._outages:
                     raise ConnectionError('the connections were lost meanwhile')
                 async with asyncio.timeout(TIMEOUT):
                     return await self._engine.connect()

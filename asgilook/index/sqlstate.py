@@ -28,6 +28,8 @@ _READ_ONLY = (
     'SQLITE_READONLY',
 )
 
+_STATEMENT_TIMEOUT = ('57014',)
+
 _FULL = ('53100', 'SQLITE_FULL')
 
 
@@ -54,6 +56,11 @@ def is_connection_limit(ex: BaseException) -> bool:
 def is_read_only(ex: BaseException | None) -> bool:
     """Return whether the database rejects changes, but not queries."""
     return _code(ex).startswith(_READ_ONLY)
+
+
+def is_statement_timeout(ex: BaseException) -> bool:
+    """Return whether the database canceled a statement that took too long."""
+    return _code(ex).startswith(_STATEMENT_TIMEOUT)
 
 
 def is_full(ex: Exception) -> bool:

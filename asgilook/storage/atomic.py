@@ -60,12 +60,14 @@ class NewFile:
         self._durable = durable
         self._path, self.file = _open_locked(folder)
 
-    def publish(self, image_id: str, modified_ns: int | None = None) -> tuple[int, int]:
+    def publish(
+        self, image_id: str, modified_ns: int | None = None, *, exclusive: bool = False
+    ) -> tuple[int, int]:
         """Rename the file, durably; return its length and `modified_ns`.
 
         The modification time is set here, in full precision: the file system's clock
         ticks in milliseconds, too coarse to keep uploads in order. Raises
-        `ImageExists`.
+        `ImageExists` if the file is `exclusive` or does not replace another one.
         """
         self.file.flush()
         modified = time.time_ns() if modified_ns is None else modified_ns
@@ -73,7 +75,7 @@ class NewFile:
         if self._durable:
             os.fsync(self.file.fileno())
         path = os.path.join(self._folder, image_id)
-        if self._replaces:
+        if self._replaces and not exclusive:
             os.replace(self._path, path)
         else:
             _rename_new(self._path, path)
@@ -104,8 +106,19 @@ def _open_locked(folder: str) -> tuple[str, BinaryIO]:
 def _rename_new(temporary: str, path: str) -> None:
     """Rename a file; raise `ImageExists` if another one has that name.
 
-    The name is reserved with an empty file, as not all file systems have hard links.
+    Without hard links the name is reserved with an empty file, which a crash may leave.
     """
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        raise ImageExists('An image with this id already exists.') from None
+    except OSError:
+        _reserve_and_rename(temporary, path)
+    else:
+        os.unlink(temporary)
+
+
+def _reserve_and_rename(temporary: str, path: str) -> None:
     try:
         open(path, 'x').close()
     except FileExistsError:

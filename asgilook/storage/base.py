@@ -21,9 +21,12 @@ class NewObject(Protocol):
         """File to write to: seekable, with a real file descriptor."""
         ...
 
-    def publish(self, image_id: str, modified_ns: int | None = None) -> tuple[int, int]:
+    def publish(
+        self, image_id: str, modified_ns: int | None = None, *, exclusive: bool = False
+    ) -> tuple[int, int]:
         """Name the file; return its length and `modified_ns`, by default now.
 
+        If it is `exclusive`, an existing file is kept; raises `ImageExists` then.
         When this returns, the file survives a power failure.
         """
         ...

@@ -98,13 +98,15 @@ class NewImage(atomic.NewFile):
         super().__init__(local.path, replaces=replaces)
         self._local = local
 
-    def publish(self, image_id: str, modified_ns: int | None = None) -> tuple[int, int]:
+    def publish(
+        self, image_id: str, modified_ns: int | None = None, *, exclusive: bool = False
+    ) -> tuple[int, int]:
         """Rename the file, durably; return its length and `modified_ns`.
 
         Raises `ImageExists`, `StorageFull` or `StorageUnavailable`.
         """
         with self._local.writing():
-            published = super().publish(image_id, modified_ns)
+            published = super().publish(image_id, modified_ns, exclusive=exclusive)
         self._local.written()
         self._local.forget(image_id)
         return published

@@ -147,7 +147,9 @@ class NewObject:
         with self._local.writing():
             self.file = tempfile.TemporaryFile(dir=self._local.path)  # noqa: SIM115
 
-    def publish(self, image_id: str, modified_ns: int | None = None) -> tuple[int, int]:
+    def publish(
+        self, image_id: str, modified_ns: int | None = None, *, exclusive: bool = False
+    ) -> tuple[int, int]:
         """Store it durably under its name; return its length and `modified_ns`.
 
         It is sent from the file's pages, without a copy in memory.

@@ -76,8 +76,9 @@ class OneWrite:
         if self._pending is None:
             self._pending = data
             self._loop.call_soon(self._flush)
-        else:
-            pending, self._pending = self._pending, None
+            return
+        pending, self._pending = self._pending, None
+        if not self._transport.is_closing():
             self._transport.writelines((pending, data))
 
     def close(self) -> None:
@@ -86,6 +87,7 @@ class OneWrite:
         self._transport.close()
 
     def _flush(self) -> None:
-        if self._pending is not None:
-            pending, self._pending = self._pending, None
+        pending, self._pending = self._pending, None
+        # NOTE(uvloop): its transports raise an error when the client has hung up.
+        if pending is not None and not self._transport.is_closing():
             self._transport.write(pending)

@@ -9,34 +9,48 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
-import uuid
+import re
 import weakref
 from collections.abc import AsyncIterator
 
 import falcon.asgi
 
 from ..errors import InvalidRequest
+from ..models import uuid_from_digest
 
 MAX_LENGTH = 255
+
+
+# A string of structured fields (RFC 9651 section 3.3.3), or the same without quotes.
+_quoted = re.compile(r'"((?:[ !#-\[\]-~]|\\["\\])*)"').fullmatch
+_unquoted = re.compile(r'[!#-~][ -~]*').fullmatch
 
 
 def keyed_id(req: falcon.asgi.Request) -> str | None:
     """Return the image id for the key of a request; None if it has no key.
 
-    The key is a quoted string (RFC 9651 section 3.3.3), or the same without quotes. It
-    belongs to the token of the request. Raises `InvalidRequest` for a key of more than
-    255 characters.
+    The id depends on the key and on the bearer token. Raises `InvalidRequest`.
     """
-    key = req.get_header('Idempotency-Key', default='').strip()
-    if len(key) > 1 and key[0] == key[-1] == '"':
-        key = key[1:-1]
-    if not key:
+    value = req.get_header('Idempotency-Key')
+    if value is None:
         return None
-    if len(key) > MAX_LENGTH:
-        raise InvalidRequest(f'Idempotency-Key has more than {MAX_LENGTH} characters.')
-    owner = req.get_header('Authorization', default='').partition(' ')[2].strip()
-    digest = hashlib.blake2b(f'{owner}\0{key}'.encode(), digest_size=16)
-    return str(uuid.UUID(bytes=digest.digest(), version=4))
+    key = _parse(value.strip())
+    if not 0 < len(key) <= MAX_LENGTH:
+        raise InvalidRequest(
+            f'The Idempotency-Key must have 1 to {MAX_LENGTH} characters.'
+        )
+    token = req.get_header('Authorization', default='').partition(' ')[2].strip()
+    text = f'{len(token)}:{token}{key}'
+    return uuid_from_digest(hashlib.sha256(text.encode()).digest())
+
+
+def _parse(value: str) -> str:
+    quoted = _quoted(value)
+    if quoted:
+        return re.sub(r'\\(.)', r'\1', quoted[1])
+    if value and not _unquoted(value):
+        raise InvalidRequest('The Idempotency-Key must be a quoted ASCII string.')
+    return value
 
 
 class KeyedLocks:

@@ -15,7 +15,11 @@ def close_after_upgrade(record: Record, send: Send) -> Send:
     (https://github.com/Kludex/uvicorn/issues/2722). `asgilook serve` keeps the framing,
     and the app does not see the offer.
     """
-    if record.method != 'CONNECT' and b'upgrade' not in record.headers:
+    offers = (
+        b'upgrade' in record.headers
+        and b'upgrade' in record.headers.get(b'connection', b'').lower()
+    )
+    if not offers and record.method != 'CONNECT':
         return send
 
     async def send_and_close(message: Any) -> None:

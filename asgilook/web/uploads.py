@@ -97,6 +97,16 @@ async def _receive(chunks: AsyncIterable[bytes], file: AsyncFile, limit: int) ->
     return received
 
 
+async def discard_body(req: falcon.asgi.Request) -> None:
+    """Read a body that is not needed, unless the client waits to be asked for it.
+
+    Many clients read no response before they have sent all of their request.
+    """
+    if (req.get_header('Expect') or '').lower() != '100-continue':
+        async for _ in req.stream:
+            pass
+
+
 def too_large(limit: int) -> UploadTooLarge:
     """Return the error for an upload of more than `limit` bytes."""
     return UploadTooLarge(f'The upload is larger than the limit of {limit} bytes.')

@@ -22,6 +22,8 @@ from asgilook.cli.supervisor import Supervisor
 
 from ..servers import Server, until
 
+pytestmark = pytest.mark.integration
+
 
 class Worker:
     """A worker process that is only pretended."""

@@ -208,6 +208,7 @@ class FakePubSub:
     def __init__(self) -> None:
         self.queue: asyncio.Queue[bytes | BaseException] = asyncio.Queue()
         self.ping_error: BaseException | None = None
+        self.close_error: BaseException | None = OSError('already closed')
         self.pinged_at: list[float] = []
         self.closed = 0
 
@@ -225,7 +226,9 @@ class FakePubSub:
 
     async def close(self) -> None:
         self.closed += 1
-        raise OSError('already closed')
+        if self.close_error is not None:
+            raise self.close_error
+        await asyncio.Event().wait()
 
 
 class FakeDriver:
@@ -257,10 +260,7 @@ class FakeDriver:
     async def disconnect(self) -> None:
         self.disconnected += 1
 
-    async def ping(self) -> None:
-        raise NotImplementedError
-
-    getrange = set = delete = ping
+    ping = getrange = set = delete = disconnect
 
 
 @pytest.fixture
@@ -324,6 +324,7 @@ class TestFailures:
         async with faked(driver, listener) as relay:
             await listener.until('connected')
             driver.pubsubs[0].ping_error = error
+            driver.pubsubs[0].close_error = error
             assert relay.send(b'message')
             await listener.until('connected', 'disconnected', 'connected')
 
@@ -347,3 +348,30 @@ async def test_stop_does_not_wait_for_the_next_attempt(listener: Recorder) -> No
     now = asyncio.get_running_loop().time()
     assert now == pytest.approx(RETRY_SECONDS / 2)
     assert driver.subscribed_at == [0]
+
+
+@pytest.mark.parametrize('anyio_backend', [VIRTUAL_TIME])
+async def test_close_that_hangs_is_abandoned(
+    driver: FakeDriver, listener: Recorder
+) -> None:
+    async with faked(driver, listener) as relay:
+        await listener.until('connected')
+        driver.pubsubs[0].close_error = None
+        await relay.stop()
+        assert listener.received == ['connected', 'disconnected']
+    assert asyncio.get_running_loop().time() == pytest.approx(1, abs=0.1)
+
+
+@pytest.mark.parametrize('anyio_backend', [VIRTUAL_TIME])
+async def test_stop_before_publishing_is_known_to_be_permitted(
+    listener: Recorder,
+) -> None:
+    class SlowDriver(FakeDriver):
+        async def publish(self, channel: str, message: bytes) -> None:
+            self.pubsubs[-1].close_error = None
+            await asyncio.sleep(0.5)
+
+    async with faked(SlowDriver(), listener):
+        await asyncio.sleep(0.2)
+    assert asyncio.get_running_loop().time() == pytest.approx(1.2, abs=0.1)
+    assert listener.received == []

@@ -245,7 +245,7 @@ def test_newest_first_is_seen_by_all_processes(images: Images) -> None:
 
 
 def test_version_changes_with_the_list(images: Images) -> None:
-    """An index has it always or never."""
+    """An index has a version always or never; then it is the state of each page."""
 
     async def scenario(writer: Index, reader: Index) -> None:
         versions = [await reader.version()]
@@ -253,6 +253,9 @@ def test_version_changes_with_the_list(images: Images) -> None:
             await images.add(writer, number)
             versions.append(await reader.version())
             assert await writer.version() == versions[-1]
+            for newest in (False, True):
+                page = await reader.page(1, newest=newest)
+                assert versions[-1] in (None, page.state)
         assert len(set(versions)) == 4 or versions == [None] * 4
         await images.remove(writer, 5)
         assert await reader.version() == versions[2]

@@ -661,14 +661,15 @@ def test_failover_needs_no_second_request(
             await asyncio.gather(*(index.page(1) for _ in range(9)))
             set_read_only(postgresql_db, role, 'off')
             if number == 1:
-                await index.add(IMAGE)
+                images = [make_image(number) for number in range(30)]
+                await asyncio.gather(*map(index.add, images))
             with pytest.raises(ImageNotFound):
-                await in_task(index.remove(make_image(9).image_id))
+                await in_task(index.remove(make_image(99).image_id))
         await index.stop()
 
     with postgresql_db.role() as role:
         apart(asyncio.run, scenario(role))
-        assert rows(postgresql_db) == 1
+        assert rows(postgresql_db) == 30
     assert logged(caplog) == []
 
 
@@ -687,6 +688,27 @@ def test_read_only_database_without_tables(
     with postgresql_db.role() as role:
         apart(asyncio.run, scenario(role))
     assert 'read-only transaction' in logged(caplog)[0]
+
+
+def test_start_continues_while_another_process_creates_the_tables(
+    index: DatabaseIndex,
+    postgresql_db: PostgreSQL,
+    short_timeouts: None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(engine, 'STATEMENT_TIMEOUT', 0.2)
+    lock = schema._BEGIN['postgresql'][1].replace('xact_', '')
+
+    async def scenario() -> None:
+        other = await asyncpg.connect(postgresql_db.url)
+        await other.execute(lock)
+        await index.start()
+        await assert_unavailable(index.page(1))
+        await other.close()
+        await wait_until_usable(index)
+        await index.stop()
+
+    apart(asyncio.run, scenario())
 
 
 def test_no_error_ends_the_reconnection(

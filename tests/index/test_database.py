@@ -84,15 +84,22 @@ def test_state_depends_only_on_the_page(db: Database) -> None:
 
 def test_state_depends_on_the_order(db: Database) -> None:
     async def scenario(index: DatabaseIndex) -> None:
-        await index.add(make_image(1))
-        alone = [await index.page(9, newest=newest) for newest in (False, True)]
-        assert alone[0] == alone[1]
-        await index.add(make_image(2))
-        states = {
-            (await index.page(9, newest=newest)).state for newest in (False, True)
-        }
-        assert len(states) == 2
-        assert await index.version() is None
+        for number in (1, 2):
+            await index.add(make_image(number))
+        pages = [await index.page(9, newest=newest) for newest in (False, True, False)]
+        assert pages[0].state != pages[1].state
+        assert pages[0] == pages[2]
+
+    within(db, scenario)
+
+
+def test_is_usable_changes_nothing(db: Database) -> None:
+    image = make_image(0)  # the nil UUID
+
+    async def scenario(index: DatabaseIndex) -> None:
+        await index.add(image)
+        assert await index.is_usable()
+        assert (await index.page(9)).images == [image]
 
     within(db, scenario)
 

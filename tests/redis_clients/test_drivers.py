@@ -150,11 +150,8 @@ async def test_lost_connection_ends_the_messages(
 ) -> None:
     pubsub = await connected.subscribe('channel')
     server.command('CLIENT KILL TYPE pubsub')
-    received: list[bytes] = []
     with contextlib.suppress(Exception):
-        async for message in pubsub.messages():
-            received.append(message)
-    assert received == []
+        assert [message async for message in pubsub.messages()] == []
     await pubsub.close()
 
 

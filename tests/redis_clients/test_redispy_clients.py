@@ -7,6 +7,8 @@ import socket
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from asgilook.config import Config
 from asgilook.events.relay import CHANNEL
 from asgilook.redis_clients.client import Redis
@@ -16,6 +18,8 @@ from asgilook.redis_clients.redispy import create_client
 from ..event_streams import Subscriber
 from ..redis_servers import behind_sentinels, clients, cluster, fail_over
 from ..servers import HOST, RedisServer, Server, until
+
+pytestmark = pytest.mark.integration
 
 TOKEN = 'let-me-in'
 BEARER = {'Authorization': f'Bearer {TOKEN}'}
@@ -124,7 +128,7 @@ def test_cluster(tmp_path: Path, photo: bytes) -> None:
 
 async def test_cluster_that_lacks_a_node(tmp_path: Path) -> None:
     config = Config({})
-    config.redis_timeout = 2
+    config.redis_timeout = 10
     with cluster(tmp_path) as (nodes, config.redis_host):
         client = Redis(create_driver(config), config.redis_timeout)
         await client.start()

@@ -111,14 +111,39 @@ def test_new_file_that_replaces_nothing(folder: str) -> None:
     assert os.listdir(folder) == ['name']
 
 
-def test_name_is_free_again_where_a_rename_fails(
+def fail(*args: str) -> NoReturn:
+    raise OSError(errno.EIO, 'Input/output error')
+
+
+def no_hard_links(*args: str) -> NoReturn:
+    raise PermissionError(errno.EPERM, 'Operation not permitted')
+
+
+@pytest.mark.parametrize('links', [True, False])
+def test_exclusive_file_keeps_an_existing_one(
+    folder: str, monkeypatch: pytest.MonkeyPatch, links: bool
+) -> None:
+    if not links:
+        monkeypatch.setattr(os, 'link', no_hard_links)
+    for content in (b'first', b'second'):
+        new = atomic.NewFile(folder)
+        new.file.write(content)
+        if content == b'first':
+            assert new.publish('name', 5, exclusive=True) == (5, 5)
+        else:
+            with pytest.raises(ImageExists):
+                new.publish('name', exclusive=True)
+        new.close()
+    assert (Path(folder) / 'name').read_bytes() == b'first'
+    assert os.listdir(folder) == ['name']
+
+
+def test_name_is_free_again_after_a_failed_rename(
     folder: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(*args: str) -> NoReturn:
-        raise OSError(errno.EIO, 'Input/output error')
-
     new = atomic.NewFile(folder, replaces=False)
     with monkeypatch.context() as patch:
+        patch.setattr(os, 'link', no_hard_links)
         patch.setattr(os, 'replace', fail)
         with pytest.raises(OSError, match='Input'):
             new.publish('name')

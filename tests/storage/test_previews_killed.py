@@ -11,10 +11,14 @@ import threading
 import time
 from pathlib import Path
 
+import pytest
+
 from asgilook.imaging import transform
 from asgilook.storage.previews import FOLDER
 from tests import samples
 from tests.servers import Server, until
+
+pytestmark = pytest.mark.integration
 
 log = logging.getLogger(__name__)
 

@@ -98,7 +98,8 @@ def test_another_worker_was_faster(
 ) -> None:
     original = Store.save
 
-    async def save(self: Store, image_id: str, upload: Any) -> Any:
+    async def save(self: Store, image_id: str, upload: Any, **options: Any) -> Any:
+        assert options == {'once': True}
         await original(self, image_id, upload)
         raise ImageExists('There is another image of this id.')
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from typing import Any
 
 import pytest
@@ -43,6 +44,18 @@ async def test_body_is_not_answered(config: Config, protocol: Any, head: bytes) 
     assert received.split()[1] in (b'400', b'405', b'415')
 
 
-async def test_other_connections_stay_open(client: TestClient) -> None:
-    result = await asyncio.to_thread(client.simulate_get, '/images')
+@pytest.mark.parametrize(
+    'headers',
+    [
+        {},
+        {'Upgrade': 'h2c'},
+        {'Upgrade': 'h2c', 'Connection': 'keep-alive'},
+        {'Connection': 'Upgrade'},
+    ],
+)
+async def test_other_connections_stay_open(
+    client: TestClient, headers: dict[str, str]
+) -> None:
+    get = functools.partial(client.simulate_get, headers=headers)
+    result = await asyncio.to_thread(get, '/images')
     assert 'connection' not in result.headers

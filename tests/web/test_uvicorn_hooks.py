@@ -17,13 +17,14 @@ from uvicorn.protocols.http import httptools_impl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
+from asgilook.web.framing import FramedProtocol
 from asgilook.web.uvicorn_protocol import LimitedProtocol
 
 pytestmark = [pytest.mark.anyio, pytest.mark.parametrize('anyio_backend', ['asyncio'])]
 
 METHODS = [
     name
-    for name, value in vars(LimitedProtocol).items()
+    for name, value in (vars(FramedProtocol) | vars(LimitedProtocol)).items()
     if inspect.isfunction(value) and not name.startswith('_')
 ]
 
@@ -46,13 +47,34 @@ async def test_overridden_method(name: str) -> None:
 
 async def test_attributes_of_a_connection() -> None:
     protocol = HttpToolsProtocol(uvicorn.Config(app), ServerState(), {})
-    used = {'cycle', 'connections', 'timeout_keep_alive_task', 'loop', 'transport'}
-    assert used <= set(vars(protocol))
+    assert set(vars(protocol)) >= {
+        'app',
+        'connections',
+        'cycle',
+        'expect_100_continue',
+        'headers',
+        'logger',
+        'loop',
+        'parser',
+        'pipeline',
+        'server_state',
+        'timeout_keep_alive_task',
+        'transport',
+    }
+    protocol.on_message_begin()
+    assert protocol.url == b''
 
 
 async def test_attributes_of_a_request() -> None:
     source = inspect.getsource(httptools_impl.RequestResponseCycle.__init__)
-    assert {'more_body'} <= set(re.findall(r'self\.(\w+)(?:: [^=]+)? = ', source))
+    assert set(re.findall(r'self\.(\w+)(?:: [^=]+)? = ', source)) >= {
+        'disconnected',
+        'keep_alive',
+        'message_event',
+        'more_body',
+        'response_complete',
+        'response_started',
+    }
 
 
 async def test_state_is_shared_by_the_connections_of_a_server() -> None:
