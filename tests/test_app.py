@@ -84,11 +84,13 @@ def test_app_keeps_its_settings(config: Config, photo: bytes) -> None:
     assert client.simulate_get('/images').status_code == 200
 
 
-def test_app_without_its_folder_does_not_start(config: Config, tmp_path: Path) -> None:
+def test_app_without_its_folder_is_unavailable(config: Config, tmp_path: Path) -> None:
     (tmp_path / 'file').touch()
     config.storage_path = str(tmp_path / 'file' / 'images')
-    with pytest.raises(RuntimeError, match='NotADirectoryError'):
-        TestClient(create_app(config)).simulate_get('/images')
+    client = TestClient(create_app(config))
+    for uri in ('/images', '/healthz/ready'):
+        assert client.simulate_get(uri).status_code == 503
+    assert client.simulate_get('/healthz/live').status_code == 200
 
 
 def test_app_starts_again(config: Config, photo: bytes) -> None:

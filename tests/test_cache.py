@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -278,6 +279,30 @@ class Gate:
         self.reached.set()
         await self.opened.wait()
         return await self._pool.set(key, value, expire=expire)
+
+
+def test_image_deleted_while_it_is_stored_leaves_no_copy(
+    config: Config, redis: RedisServer, image: Json
+) -> None:
+    gates: list[Gate] = []
+
+    async def connect(address: Any) -> Gate:
+        gates.append(Gate(await birdisle.aioredis.create_redis_pool(address)))
+        return gates[0]
+
+    config.create_redis_pool = connect
+    uri = image['thumbnails'][0]
+
+    async def scenario(conductor: ASGIConductor) -> None:
+        late = asyncio.create_task(conductor.simulate_get(uri))
+        await gates[0].reached.wait()
+        os.unlink(f'{config.storage_path}/{image["id"]}')
+        gates[0].opened.set()
+        assert (await late).status_code == 200
+        assert redis.keys() == set()
+        problem(await conductor.simulate_get(uri), 404)
+
+    serve(create_app(config), scenario)
 
 
 def test_list_stored_after_an_upload_is_a_miss(

@@ -87,7 +87,7 @@ def test_fault_of_the_service_has_an_id(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    async def fail(self: Store, *args: Any) -> None:
+    async def fail(self: Store, *args: Any, **kwargs: Any) -> None:
         raise RuntimeError('a secret')
 
     monkeypatch.setattr(Store, 'list_images', fail)

@@ -34,6 +34,8 @@ STATUS = {
     'DatabaseGone': 503,
     'OutcomeUnknown': 503,
     'ImageExists': 503,
+    'ImageReplaced': 503,
+    'ImageUnreadable': 503,
     'StorageFull': 507,
 }
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import ast
+import asyncio
 import re
 from collections import defaultdict
 from collections.abc import Iterator
@@ -9,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from asgilook.web.record import SCOPE_KEY, Record
+from asgilook.web.record import SCOPE_KEY, Record, Representation
 
 ROOT = Path(__file__).parent.parent.parent
 PACKAGE = ROOT / 'asgilook'
@@ -45,6 +46,13 @@ def test_repeated_headers_are_joined() -> None:
 def test_request_ids_differ() -> None:
     ids = {make_record().request_id for _ in range(100)}
     assert len(ids) == 100
+
+
+def test_representation_without_a_check_is_current() -> None:
+    async def main() -> bool:
+        return await Representation(None, 'etag', 'text/html', ()).is_current()
+
+    assert asyncio.run(main())
 
 
 # What is passed on
