@@ -34,12 +34,16 @@ class Reading(enum.Enum):
     BODY = enum.auto()
 
 
+# PERF: an attribute of an Enum costs more than a global.
+NOTHING, HEAD, BODY = Reading
+
+
 class FramedProtocol(HttpToolsProtocol):
     """Protocol on httptools that answers exactly the requests that were sent."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.reading = Reading.NOTHING
+        self.reading = NOTHING
         # Requests without a complete response, the oldest first.
         self.unanswered: deque[RequestResponseCycle] = deque()
         self._is_input_over = False
@@ -58,24 +62,32 @@ class FramedProtocol(HttpToolsProtocol):
         if self._is_input_over:
             return
         try:
-            self._parse(data)
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as ex:
+            self._continue(memoryview(data)[ex.args[0] :])
         except httptools.HttpParserError:
-            msg = 'Invalid HTTP request received.'
-            self.logger.warning(msg)
-            self.send_400_response(msg)
+            self._reject()
 
-    def _parse(self, data: bytes) -> None:
-        rest = memoryview(data)
-        while not self._is_input_over:
+    def _continue(self, rest: memoryview) -> None:
+        """Parse what follows a head with an offer to upgrade, or `CONNECT`."""
+        while True:
+            if self.reading is not HEAD:  # CONNECT: what follows may be a tunnel
+                self._is_input_over = True
+                return
             try:
+                self._ignore_upgrade()
                 self.parser.feed_data(rest)
                 return
             except httptools.HttpParserUpgrade as ex:
                 rest = rest[ex.args[0] :]
-            if self.reading is Reading.HEAD:
-                self._ignore_upgrade()
-            else:  # CONNECT: what follows may be a tunnel
-                self._is_input_over = True
+            except httptools.HttpParserError:
+                self._reject()
+                return
+
+    def _reject(self) -> None:
+        msg = 'Invalid HTTP request received.'
+        self.logger.warning(msg)
+        self.send_400_response(msg)
 
     def _ignore_upgrade(self) -> None:
         """Parse a head again without its `Upgrade` (RFC 9110, section 7.8).
@@ -98,53 +110,55 @@ class FramedProtocol(HttpToolsProtocol):
         # NOTE(limits): not for any data, as a client could send empty lines for ever.
         self._unset_keepalive_if_required()
         super().on_message_begin()
-        self.reading = Reading.HEAD
+        self.reading = HEAD
 
     def on_headers_complete(self) -> None:
         """End the head of a request, and check it."""
-        is_connect = False
-        if self.parser.should_upgrade():
-            is_connect = self.parser.get_method() == b'CONNECT'
-            if not is_connect:
-                return
-        app = self.app
-        if not self._is_host_valid():
-            self.app = _reject_host
+        # PERF: called for each request, so what is rare is in methods of its own.
+        is_upgrade = self.parser.should_upgrade()
+        if is_upgrade and self.parser.get_method() != b'CONNECT':
+            return  # the head is parsed again
         if self.expect_100_continue:
             self.expect_100_continue = self.parser.get_http_version() != '1.0'
+        if [name for name, _ in self.headers].count(b'host') == 1:
+            super().on_headers_complete()
+        else:
+            self._check_host()
+        if is_upgrade:
+            self.cycle.keep_alive = False
+        self.unanswered.append(self.cycle)
+        self.reading = BODY
+        # NOTE(trailers): they are added to this list, which no request refers to.
+        self.headers = []
+
+    def _check_host(self) -> None:
+        """Reject a request without one `Host`, except HTTP/1.0 (RFC 9112, 3.2)."""
+        app = self.app
+        if self.parser.get_http_version() != '1.0' or b'host' in dict(self.headers):
+            self.app = _reject_host
         try:
             super().on_headers_complete()
         finally:
             self.app = app
-        if is_connect:
-            self.cycle.keep_alive = False
-        self.unanswered.append(self.cycle)
-        self.reading = Reading.BODY
-        # NOTE(trailers): they are added to this list, which no request refers to.
-        self.headers = []
-
-    def _is_host_valid(self) -> bool:
-        """Return whether there is one `Host` (RFC 9112, section 3.2)."""
-        count = [name for name, _ in self.headers].count(b'host')
-        return count == 1 or (not count and self.parser.get_http_version() == '1.0')
 
     def on_message_complete(self) -> None:
         """End a request."""
-        if self.reading is Reading.BODY:
-            self.reading = Reading.NOTHING
+        if self.reading is BODY:
+            self.reading = NOTHING
             super().on_message_complete()
 
     def on_response_complete(self) -> None:
         """End a response."""
         self.unanswered.popleft()
         super().on_response_complete()
-        self._reject_if_due()
+        if self._rejection is not None:
+            self._reject_if_due()
 
     def send_400_response(self, msg: str) -> None:
         """Reject malformed data, after the responses to earlier requests."""
         self._is_input_over = True
         self._rejection = _bad_request(msg)
-        if self.reading is Reading.BODY:
+        if self.reading is BODY:
             if self.cycle.response_started and not self.pipeline:
                 self.transport.close()
                 return

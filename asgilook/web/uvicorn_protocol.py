@@ -14,7 +14,7 @@ import asyncio
 from typing import Any
 
 from .connections import OneWrite, ServerConnections, max_connections
-from .framing import FramedProtocol, Reading
+from .framing import BODY, HEAD, NOTHING, FramedProtocol
 
 # Limits on the head of a request, in seconds and bytes. The size is also that of
 # trailers and chunk extensions.
@@ -69,23 +69,22 @@ class LimitedProtocol(FramedProtocol):
         """Parse data; limit heads, trailers and whatever else is not content."""
         self._has_progress = False
         super().data_received(data)
-        self._header_size = 0 if self._has_progress else self._header_size + len(data)
-        if self.reading is not Reading.NOTHING and self._header_size > MAX_HEADER_SIZE:
-            self.transport.close()
-        elif self.reading is Reading.HEAD and self._limit is None:
+        if self._has_progress:
+            self._header_size = 0
+        elif self.reading is not NOTHING:
+            self._header_size += len(data)
+            if self._header_size > MAX_HEADER_SIZE:
+                self.transport.close()
+        if self.reading is HEAD and self._limit is None:
             self._set_limit(HEADER_TIMEOUT)
-
-    def on_message_begin(self) -> None:
-        """Begin the head of a request."""
-        super().on_message_begin()
-        self._header_size = 0
 
     def on_headers_complete(self) -> None:
         """End the head of a request; the app has its own limits on the body."""
         super().on_headers_complete()
-        if self.reading is Reading.BODY:
+        if self.reading is BODY:
             self._shared.discard_idle(self)
-            self._unset_limit()
+            if self._limit is not None:
+                self._unset_limit()
             if self._shared.is_draining:
                 self.cycle.keep_alive = False
 
@@ -96,7 +95,7 @@ class LimitedProtocol(FramedProtocol):
 
     def on_message_complete(self) -> None:
         """End a request."""
-        if self.reading is Reading.BODY:
+        if self.reading is BODY:
             self._has_progress = True
             if self.cycle.response_complete and not self._shared.is_draining:
                 self._unset_limit()
