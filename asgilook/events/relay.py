@@ -73,6 +73,7 @@ class Relay:
     async def stop(self) -> None:
         """Disconnect."""
         self._stopping.set()
+        self._wake.set()
         if self._task is not None:
             await self._task
 
@@ -171,10 +172,13 @@ class Relay:
     async def _send(self, pubsub: PubSub, listener: Listener) -> None:
         await self._publish(_PROBE)
         self._set_connected(listener)
-        while True:
+        # NOTE(cancellation): a library may have missed that this task was cancelled.
+        while not self._stopping.is_set():
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(PING_SECONDS):
                     await self._wake.wait()
+            if self._stopping.is_set():
+                return
             self._wake.clear()
             async with asyncio.timeout(self._timeout):
                 await pubsub.ping()
