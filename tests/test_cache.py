@@ -234,6 +234,8 @@ def test_range_of_a_miss_is_cached_whole_or_not_at_all(
         ('GET', f'/images/{UNKNOWN}.jpeg', 404),
         ('GET', f'/thumbnails/{UNKNOWN}/64x64.jpeg', 404),
         ('GET', '/nothing', 404),
+        ('GET', '/images/', 404),
+        ('GET', f'/images/{UNKNOWN}.jpg', 404),
         ('PUT', '/images', 405),
         ('DELETE', f'/images/{UNKNOWN}.jpeg', 403),
         ('POST', '/images', 400),

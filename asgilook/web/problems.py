@@ -26,6 +26,7 @@ from ..errors import (
     UploadTooLarge,
 )
 from .record import record_of
+from .urls import handle_not_found
 
 log = logging.getLogger(__name__)
 
@@ -130,6 +131,7 @@ def serialize_problem(
 def add_error_handlers(app: falcon.asgi.App[Any, Any]) -> None:
     """Answer every error of `app` with problem details."""
     app.set_error_serializer(serialize_problem)
+    app.add_error_handler(falcon.HTTPRouteNotFound, handle_not_found)
     app.add_error_handler(AsgilookError, handle_error)
     app.add_error_handler(MemoryError, handle_error)
     app.add_error_handler(Exception, handle_unexpected)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import uuid
+from typing import Any
 
 import falcon
 import falcon.asgi
@@ -12,6 +14,22 @@ from ..models import UUID
 from .record import record_of
 
 _SIZE = re.compile('([1-9][0-9]{0,4})x([1-9][0-9]{0,4})')
+
+# Near misses of a URL, in lower case: a UUID with or without braces and hyphens, sizes
+# with leading zeros, a short suffix or none.
+_UUID = r'\{?([0-9a-f]{8}(?:-?[0-9a-f]{4}){3}-?[0-9a-f]{12})\}?'
+_NEAR_IMAGE = re.compile(rf'/images/{_UUID}(?:\.jpe?g?)?')
+_NEAR_THUMBNAIL = re.compile(
+    rf'/thumbnails/{_UUID}/0*([1-9][0-9]{{0,4}})x0*([1-9][0-9]{{0,4}})'
+    r'(?:\.(?:jpe?g?|(webp)))?'
+)
+_FIXED = frozenset({'/', '/images', '/events', '/openapi.json', '/metrics'}) | {
+    '/healthz/live',
+    '/healthz/ready',
+}
+
+# A longer path is not worth the work of a suggestion.
+_MAX_PATH = 200
 
 
 class CanonicalUUID(BaseConverter):
@@ -29,6 +47,38 @@ class PixelSize(BaseConverter):
         """Return width and height in pixels, or None if it is not canonical."""
         match = _SIZE.fullmatch(value)
         return (int(match[1]), int(match[2])) if match else None
+
+
+def nearest_url(path: str) -> str | None:
+    """Return the canonical URL that a path probably means, or None.
+
+    Only its shape is checked, not whether the image exists. The result consists of
+    constants, hexadecimal digits and numbers, never of other text of the path.
+    """
+    if len(path) > _MAX_PATH or not path.isascii():
+        return None
+    path = re.sub('/+', '/', path.lower())
+    path = path.removesuffix('/') or '/'
+    if path in _FIXED:
+        return path
+    if image := _NEAR_IMAGE.fullmatch(path):
+        return f'/images/{uuid.UUID(image[1])}.jpeg'
+    if thumbnail := _NEAR_THUMBNAIL.fullmatch(path):
+        image_id, width, height, suffix = thumbnail.groups()
+        return f'/thumbnails/{uuid.UUID(image_id)}/{width}x{height}.{suffix or "jpeg"}'
+    return None
+
+
+async def handle_not_found(
+    req: falcon.asgi.Request,
+    resp: falcon.asgi.Response,
+    ex: Exception,
+    params: dict[str, Any],
+) -> None:
+    """Answer 404 to a path without a resource; a near miss is pointed out."""
+    url = nearest_url(req.scope['path'])
+    detail = f'Not found; did you mean {url}?' if url else None
+    raise falcon.HTTPNotFound(description=detail)
 
 
 class CanonicalUrls:

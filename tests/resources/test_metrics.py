@@ -8,6 +8,7 @@ import shutil
 import signal
 import threading
 import time
+import uuid
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -164,11 +165,13 @@ def test_unknown_paths_and_methods_share_one_label(client: TestClient) -> None:
     for number in range(3):
         for path in (f'/{number}', f'//images/{number}', f'/images/{number}.jpeg'):
             assert client.simulate_get(path).status_code == 404
+        near = client.simulate_get(f'/images/{uuid.UUID(int=number)}')
+        assert 'did you mean' in near.json['detail']
         client.simulate_request(f'BREW{number}', '/images')
     scraped = scrape(client)
-    assert scraped.requests('GET', 'other', 404) == 9
+    assert scraped.requests('GET', 'other', 404) == 12
     assert scraped.total('asgilook_http_requests_total', method='other') == 3
-    assert scraped.total('asgilook_http_requests_total') == 12
+    assert scraped.total('asgilook_http_requests_total') == 15
     routes = scraped.label_values('asgilook_http_requests_total', 'route')
     assert routes <= {'other', IMAGES}
 
