@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import logging.config
 import os
+import signal
+from collections.abc import Iterator
 from typing import Any
 
 import uvicorn
@@ -31,8 +34,32 @@ START_TIMEOUT = 60
 def serve(host: str, port: int, workers: int) -> int:
     """Serve until a signal ends the process; return the exit code.
 
+    The exit code is 0 after SIGINT and SIGTERM, and 3 if the service could not start.
     Raises `ConfigError` for a wrong setting.
     """
+    with _exit_on_signals():
+        return _serve(host, port, workers)
+
+
+@contextlib.contextmanager
+def _exit_on_signals() -> Iterator[None]:
+    """Exit at once, with code 0, on a signal that no server handles.
+
+    NOTE(uvicorn): once it has shut down, a server raises again the signals that it has
+    handled. By default, SIGTERM would then end the process with the signal as status.
+    """
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    previous = {
+        number: signal.signal(number, lambda *_: os._exit(0)) for number in numbers
+    }
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def _serve(host: str, port: int, workers: int) -> int:
     config = prepared(Config())
     raise_file_limit()
     options: dict[str, Any] = {

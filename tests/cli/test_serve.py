@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import logging.config
+import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,8 @@ import uvicorn
 from asgilook.cli import serve as serve_module
 from asgilook.cli.main import main
 from asgilook.cli.serve import serve
+
+from ..servers import Server
 
 Captured = pytest.CaptureFixture[str]
 Check = Callable[[str, str, str], None]
@@ -133,3 +137,30 @@ def test_unreachable_database_does_not_stop_the_start(
     assert (main([]), len(runs)) == (0, 1)
     (line,) = capsys.readouterr().err.splitlines()
     assert f'index {url};' in line
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize('workers', ['1', '3'])
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
+def test_exit_code_after_a_signal(
+    tmp_path: Path, number: signal.Signals, workers: str
+) -> None:
+    with Server(tmp_path, '--workers', workers) as server:
+        assert server.stop(number) == 0
+        completed = 'Application shutdown complete'
+        assert server.log.count(completed) == int(workers)
+
+
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
+def test_exit_code_after_a_signal_before_the_server_starts(
+    runs: list[dict[str, Any]],
+    monkeypatch: pytest.MonkeyPatch,
+    number: signal.Signals,
+) -> None:
+    codes: list[int] = []
+    monkeypatch.setattr(os, '_exit', codes.append)
+    monkeypatch.setattr(uvicorn, 'run', lambda *_, **__: signal.raise_signal(number))
+    before = signal.getsignal(number)
+    assert serve('127.0.0.1', 8000, 1) == 0
+    assert codes == [0]
+    assert signal.getsignal(number) is before

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-import signal
 from pathlib import Path
 
 import msgpack
@@ -165,7 +164,7 @@ def test_sigterm_ends_open_streams(tmp_path: Path) -> None:
         subscribers = [Subscriber(server.port) for _ in range(3)]
         for subscriber in subscribers:
             subscriber.wait_for('id: ')
-        assert server.stop() == -signal.SIGTERM
+        assert server.stop() == 0
         assert 'timeout graceful shutdown exceeded' not in server.log
         for subscriber in subscribers:
             subscriber.join(1)

@@ -225,13 +225,18 @@ def test_draining_below_a_later_handler() -> None:
     assert heard == ['later', 'first']
 
 
-@pytest.mark.parametrize('program', [('asgilook',), ('uvicorn', 'asgilook.asgi:app')])
-def test_server_ends_an_event_stream(tmp_path: Path, program: tuple[str, ...]) -> None:
+@pytest.mark.parametrize(
+    ('program', 'exit_code'),
+    [(('asgilook',), 0), (('uvicorn', 'asgilook.asgi:app'), -signal.SIGTERM)],
+)
+def test_server_ends_an_event_stream(
+    tmp_path: Path, program: tuple[str, ...], exit_code: int
+) -> None:
     with Server(tmp_path, program=program) as server:
         connection = http.client.HTTPConnection(HOST, server.port, timeout=10)
         with contextlib.closing(connection):
             connection.request('GET', '/events')
             with connection.getresponse() as response:
                 assert response.status == 200
-                assert server.stop() == -signal.SIGTERM
+                assert server.stop() == exit_code
                 response.read()
