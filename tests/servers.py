@@ -118,6 +118,14 @@ class Process:
     def log(self) -> str:
         return self._log.read_text(errors='replace')
 
+    def log_lines(self, word: str) -> list[str]:
+        """Return the lines with a word, except the summary of the settings."""
+        return [
+            line
+            for line in self.log.splitlines()
+            if word in line and '; index ' not in line
+        ]
+
     def logged(self, pattern: str, count: int = 1) -> list[str]:
         """Wait until the log contains `pattern` `count` times; return the matches."""
 

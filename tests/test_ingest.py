@@ -12,6 +12,7 @@ from asgilook.errors import ImageExists, ImageNotFound, StorageUnavailable
 from asgilook.index.database import DatabaseIndex
 from asgilook.models import Image
 from asgilook.storage.folder import FolderStorage
+from asgilook.storage.s3 import ObjectStorage
 from asgilook.store import Store
 
 from . import samples
@@ -20,10 +21,12 @@ from .conftest import files
 FIRST = '00000000-0000-4000-8000-000000000001'
 
 
-@pytest.fixture(params=['folder', 'database'])
+@pytest.fixture(params=['folder', 'database', 's3'])
 def settings(request: pytest.FixtureRequest, config: Config, sqlite: str) -> Config:
-    if request.param == 'database':
+    if request.param != 'folder':
         config.database_url = sqlite
+    if request.param == 's3':
+        config.storage_url = request.getfixturevalue('bucket')
     return config
 
 
@@ -48,19 +51,17 @@ async def test_image_that_exists_is_kept(store: Store, settings: Config) -> None
         await save(store, samples.photo(64, 64))
     assert await store.get(FIRST) == first
     assert await store.read(first) == content
-    assert FIRST in files(settings)
 
 
+@pytest.mark.parametrize('settings', ['database', 's3'], indirect=True)
 async def test_unlisted_file_is_listed(
-    config: Config, sqlite: str, monkeypatch: pytest.MonkeyPatch
+    store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A process was killed after it had stored the file."""
-    config.database_url = sqlite
-    store = Store(config)
-    await store.start()
     with monkeypatch.context() as patch:
         patch.setattr(DatabaseIndex, 'add', killed)
-        patch.setattr(FolderStorage, 'remove', lambda *args: None)
+        for storage in (FolderStorage, ObjectStorage):
+            patch.setattr(storage, 'remove', lambda *args: None)
         with pytest.raises(Killed):
             await save(store, samples.photo(128, 64))
     with pytest.raises(ImageNotFound):
@@ -69,7 +70,6 @@ async def test_unlisted_file_is_listed(
     assert image.size == (128, 64)
     assert await store.get(FIRST) == image
     assert len(await store.read(image)) == image.length
-    await store.stop()
 
 
 class Killed(Exception):
@@ -80,6 +80,7 @@ async def killed(*args: Any) -> None:
     raise Killed
 
 
+@pytest.mark.parametrize('settings', ['folder', 'database'], indirect=True)
 async def test_damaged_file_is_replaced(store: Store, settings: Config) -> None:
     """A file system without hard links lost power."""
     open(f'{settings.storage_path}/{FIRST}', 'x').close()  # noqa: ASYNC230

@@ -7,7 +7,7 @@ import os
 import threading
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 from falcon.testing import TestClient
@@ -21,6 +21,7 @@ from asgilook.errors import (
     DeadlineExceeded,
     ImageDamaged,
     ImageNotFound,
+    ImageReplaced,
     OutcomeUnknown,
     StorageUnavailable,
     StoredImageDamaged,
@@ -707,5 +708,46 @@ def test_uploads_at_a_time(config: Config, run: Run) -> None:
         assert [image.size for image in images] == [(20 + n, 20) for n in range(20)]
         page = await store.list_images(99)
         assert sorted(page.images, key=lambda image: image.image_id) == images
+
+    run(scenario)
+
+
+def test_replaced_file_is_not_read_as_the_old_image(
+    config: Config, run: Run, photo: bytes
+) -> None:
+    async def scenario(store: Store) -> None:
+        image = await save(store, FIRST, photo)
+        os.utime(f'{config.storage_path}/{FIRST}', (1, 1))
+        with pytest.raises(ImageReplaced):
+            await store.read(image)
+        with pytest.raises(ImageReplaced):
+            await store.open_stream(image, 0, 9)
+
+    run(scenario)
+
+
+def test_failing_open_stream_whose_caller_is_gone(
+    run: Run, photo: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The failure is not logged as never retrieved."""
+
+    async def scenario(store: Store) -> None:
+        image = await save(store, FIRST, photo)
+        opening = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        release = threading.Event()
+
+        def fail(*args: Any) -> NoReturn:
+            loop.call_soon_threadsafe(opening.set)
+            release.wait(10)
+            raise ImageNotFound('Image not found.')
+
+        monkeypatch.setattr(folder.FolderStorage, 'open', fail)
+        task = asyncio.create_task(store.open_stream(image, 0, 9))
+        await opening.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        release.set()
 
     run(scenario)

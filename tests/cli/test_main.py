@@ -144,6 +144,11 @@ def test_python_dash_m(monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> Non
     assert 'ASGI_LOOK_STORAGE_PATH=' in capsys.readouterr().out
 
 
+def test_import_of_main_runs_nothing(capsys: Captured) -> None:
+    runpy.run_module('asgilook.__main__', run_name='imported')
+    assert capsys.readouterr().out == ''
+
+
 def test_closed_output_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
     """As in `asgilook config | head -1`."""
     reading, writing = os.pipe()

@@ -164,3 +164,16 @@ def test_exit_code_after_a_signal_before_the_server_starts(
     assert serve('127.0.0.1', 8000, 1) == 0
     assert codes == [0]
     assert signal.getsignal(number) is before
+
+
+def test_start_logs_a_summary_and_misspelled_settings(
+    runs: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    monkeypatch.setenv('ASGILOOK_API_TOKEN', 's3cret')
+    assert serve('127.0.0.1', 8000, 1) == 0
+    summary, warning = capsys.readouterr().err.splitlines()
+    assert summary.endswith('gallery http://127.0.0.1:8000/')
+    assert warning.endswith(
+        'ASGILOOK_API_TOKEN is not a setting; did you mean ASGI_LOOK_API_TOKEN?'
+    )
+    assert 's3cret' not in summary + warning

@@ -42,7 +42,9 @@ def test_key_may_be_unquoted(client: TestClient) -> None:
     assert quoted == unquoted != other
 
 
-@pytest.mark.parametrize('key', ['x' * 256, f'"{"x" * 256}"'])
+@pytest.mark.parametrize(
+    'key', ['', '""', '"a', '"a"b"', r'"\a"', 'caf\xe9', 'x' * 256, f'"{"x" * 256}"']
+)
 def test_invalid_key(config: Config, client: TestClient, key: str) -> None:
     problem(post(client, {'Idempotency-Key': key}), 400)
     assert files(config) == set()
@@ -107,3 +109,18 @@ def test_another_worker_was_faster(
     result = post(client, KEY)
     assert result.status_code == 201
     assert client.simulate_get('/images').json == [result.json]
+
+
+def test_escaped_key(client: TestClient) -> None:
+    escaped, plain = (
+        post(client, {'Idempotency-Key': key}).json['id']
+        for key in (r'"a\\b\"c"', r'a\b"c')
+    )
+    assert escaped == plain
+
+
+def test_retry_that_waits_to_be_asked_for_its_body(client: TestClient) -> None:
+    first = post(client, KEY).json
+    headers = {**KEY, 'Expect': '100-continue'}
+    result = post(client, headers, body=b'never read')
+    assert (result.status_code, result.json) == (201, first)
