@@ -11,7 +11,7 @@ from .events.hub import Hub
 from .events.relay import Relay
 from .events.resource import Events
 from .images import Images, Thumbnails
-from .metrics import Metrics
+from .metrics.registry import Metrics
 from .redis_clients.factory import create_driver
 from .resources.gallery import add_gallery
 from .resources.health import Health

@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any, Generic, Protocol, TypeVar
 
 from .errors import Busy, DeadlineExceeded
-from .metrics import Metrics
+from .metrics.registry import Metrics
 from .models import CheckDeadline
 
 K = TypeVar('K', bound=Hashable)

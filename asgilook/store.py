@@ -22,10 +22,10 @@ from .errors import (
 from .imaging import transform
 from .imaging.transform import Format
 from .index.factory import make_index
-from .ingest import Ingest
-from .metrics import Metrics
+from .metrics.registry import Metrics
 from .models import Image, Page, Size
-from .renderer import Renderer
+from .pipeline.ingest import Ingest
+from .pipeline.renderer import Renderer
 from .storage.factory import (
     local_folder,
     make_storage,

@@ -8,7 +8,7 @@ import pytest
 
 from asgilook.concurrency import NICENESS, CircuitBreaker, Pool, SingleFlight, outlive
 from asgilook.errors import Busy, DeadlineExceeded
-from asgilook.metrics import Metrics
+from asgilook.metrics.registry import Metrics
 from asgilook.models import CheckDeadline
 
 from .conftest import until

@@ -13,10 +13,10 @@ from typing import Any
 import uvicorn
 
 from ..config import Config, misspelled_variables
+from ..metrics.worker_files import shared_folder
 from ..web.connections import raise_file_limit
 from ..web.log_format import log_config
 from ..web.uvicorn_protocol import LimitedProtocol
-from ..worker_files import shared_folder
 from .places import prepared
 from .summary import summarize
 from .supervisor import GRACEFUL_SHUTDOWN, supervise

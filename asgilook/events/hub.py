@@ -16,7 +16,7 @@ import weakref
 from typing import Any
 
 from ..errors import Unavailable
-from ..metrics import Metrics
+from ..metrics.registry import Metrics
 from ..web.lifespan import Draining
 from .history import History
 from .messages import Event, InvalidMessage, parse

@@ -13,9 +13,9 @@ from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from .. import __version__
-from ..metrics import OTHER, Metrics
+from ..metrics.registry import OTHER, Metrics
+from ..metrics.worker_files import WorkerFiles
 from ..web.record import Record
-from ..worker_files import WorkerFiles
 from .probes import Probes
 from .process_metrics import collect_cpu, collect_living
 

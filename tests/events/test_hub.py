@@ -22,7 +22,7 @@ from asgilook.events.hub import (
 from asgilook.events.messages import parse
 from asgilook.events.relay import CHANNEL, Listener, Relay
 from asgilook.events.stream import MAX_QUEUE
-from asgilook.metrics import Metrics
+from asgilook.metrics.registry import Metrics
 from asgilook.redis_clients.factory import create_driver
 from asgilook.web.lifespan import Draining
 

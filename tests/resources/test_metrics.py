@@ -27,7 +27,7 @@ from asgilook.app import create_app
 from asgilook.config import Config
 from asgilook.errors import ImageDamaged
 from asgilook.imaging import transform
-from asgilook.metrics import Metrics
+from asgilook.metrics.registry import Metrics
 from asgilook.store import Store
 
 from .. import samples

@@ -14,13 +14,13 @@ from typing import Any
 
 import pytest
 
-from asgilook import renderer
 from asgilook.config import Config
 from asgilook.errors import ImageNotFound, StorageUnavailable, StoredImageDamaged
 from asgilook.imaging import reduction, transform
 from asgilook.index.folder import FolderIndex
-from asgilook.metrics import Metrics
+from asgilook.metrics.registry import Metrics
 from asgilook.models import Image
+from asgilook.pipeline import renderer
 from asgilook.storage import previews as previews_module
 from asgilook.storage.atomic import TEMPORARY, NewFile
 from asgilook.storage.previews import FOLDER, FolderPreviews, Previews

@@ -9,16 +9,16 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from functools import partial
 
-from .concurrency import CallInThread, Pool, SingleFlight
-from .config import Config
-from .errors import AsgilookError, ImageDamaged, StoredImageDamaged
-from .imaging import reduction, transform
-from .imaging.transform import Format
-from .metrics import Metrics
-from .models import CheckDeadline, Image, Size
-from .storage.base import Storage
-from .storage.factory import open_image
-from .storage.previews import Previews
+from ..concurrency import CallInThread, Pool, SingleFlight
+from ..config import Config
+from ..errors import AsgilookError, ImageDamaged, StoredImageDamaged
+from ..imaging import reduction, transform
+from ..imaging.transform import Format
+from ..metrics.registry import Metrics
+from ..models import CheckDeadline, Image, Size
+from ..storage.base import Storage
+from ..storage.factory import open_image
+from ..storage.previews import Previews
 
 # Time to wait before previews that uploads left out are made, in seconds.
 IDLE_SECONDS = 0.25

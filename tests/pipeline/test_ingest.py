@@ -15,8 +15,8 @@ from asgilook.storage.folder import FolderStorage
 from asgilook.storage.s3 import ObjectStorage
 from asgilook.store import Store
 
-from . import samples
-from .conftest import files
+from .. import samples
+from ..conftest import files
 
 FIRST = '00000000-0000-4000-8000-000000000001'
 

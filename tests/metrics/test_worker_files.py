@@ -11,15 +11,19 @@ from typing import Any
 
 import pytest
 
-from asgilook import worker_files
-from asgilook.worker_files import ENVIRONMENT_VARIABLE, WorkerFiles, shared_folder
+from asgilook.metrics import worker_files
+from asgilook.metrics.worker_files import (
+    ENVIRONMENT_VARIABLE,
+    WorkerFiles,
+    shared_folder,
+)
 
-from .servers import run
+from ..servers import run
 
 # Each process becomes a worker, counts one request, and is killed.
 MANY_WORKERS = """
 import os, signal, sys
-from asgilook.worker_files import WorkerFiles
+from asgilook.metrics.worker_files import WorkerFiles
 from prometheus_client.mmap_dict import MmapedDict
 for _ in range(200):
     if os.fork() == 0:

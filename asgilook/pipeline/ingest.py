@@ -9,22 +9,22 @@ import time
 from functools import partial
 from typing import Any, BinaryIO
 
-from .concurrency import CallInThread, Pool, outlive
-from .config import Config
-from .errors import (
+from ..concurrency import CallInThread, Pool, outlive
+from ..config import Config
+from ..errors import (
     DeadlineExceeded,
     ImageDamaged,
     ImageExists,
     OutcomeUnknown,
     StorageUnavailable,
 )
-from .imaging import jpeg, transform
-from .index.base import Index
-from .metrics import Metrics
-from .models import CheckDeadline, Image, Size
+from ..imaging import jpeg, transform
+from ..index.base import Index
+from ..metrics.registry import Metrics
+from ..models import CheckDeadline, Image, Size
+from ..storage.base import NewObject, Storage
+from ..storage.factory import is_remote
 from .renderer import Renderer
-from .storage.base import NewObject, Storage
-from .storage.factory import is_remote
 
 
 class Ingest:
