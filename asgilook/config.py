@@ -220,7 +220,7 @@ def _read(field: dataclasses.Field[Any], environ: Mapping[str, str]) -> Any:
         raise ConfigError(str(ex), name, _shown(field, value)) from None
 
 
-def refusal(config: Config, name: str, problem: str) -> ConfigError:
+def setting_error(config: Config, name: str, problem: str) -> ConfigError:
     """Return an error about a setting's value, with secrets hidden."""
     (field,) = (field for field in settings() if field.name == name)
     value = _shown(field, _written(getattr(config, name)))
@@ -234,7 +234,7 @@ def needs_extra(config: Config, setting: str, extra: str) -> Iterator[None]:
         yield
     except ModuleNotFoundError as ex:
         problem = f'needs {ex.name}: pip install asgilook[{extra}]'
-        raise refusal(config, setting, problem) from None
+        raise setting_error(config, setting, problem) from None
 
 
 def describe(config: Config) -> str:

@@ -1,7 +1,7 @@
-"""Ten times the load that the renders can carry: who waits, who is refused, how soon.
+"""Benchmark of overload: ten times as many renders are requested as can be done.
 
-Run it as `python -m benchmarks.overload`. Large thumbnails are rendered at every
-request here, as they are over `cache_body_size`; small ones are hits.
+Run it as `python -m benchmarks.overload`. Large thumbnails exceed `cache_body_size`
+here, so each request renders them; small ones are hits.
 """
 
 from __future__ import annotations
@@ -19,8 +19,7 @@ from PIL import Image
 from .processes import encode, peak_rss, service
 
 SECONDS = 30
-# More than there are places in the queue: who asks for what is being rendered waits
-# for that, and takes no place.
+# More than the queue holds: concurrent requests for one thumbnail share one render.
 IMAGES = 100
 FACTOR = 10
 
@@ -42,7 +41,7 @@ async def get(port: int, path: str) -> Sample:
 
 
 async def capacity(port: int, large: list[str]) -> float:
-    """Return renders a second with as many clients as threads."""
+    """Return the renders per second with as many clients as threads."""
     start = time.perf_counter()
     for first, second in zip(large[::2], large[1::2], strict=True):
         await asyncio.gather(get(port, first), get(port, second))
@@ -50,7 +49,7 @@ async def capacity(port: int, large: list[str]) -> float:
 
 
 async def probe(port: int, path: str, until: float) -> list[float]:
-    """Ask for one URL, again and again, one request at a time."""
+    """Request one URL repeatedly, one request at a time; return the durations."""
     times = []
     while time.perf_counter() < until:
         status, seconds, _ = await get(port, path)
@@ -61,7 +60,7 @@ async def probe(port: int, path: str, until: float) -> list[float]:
 
 
 async def load(port: int, large: list[str], rate: float, until: float) -> list[Sample]:
-    """Ask for renders at a rate, whether or not answers have come."""
+    """Request renders at a fixed rate, without waiting for responses."""
     tasks = []
     start = time.perf_counter()
     while (now := time.perf_counter()) < until:
@@ -94,13 +93,13 @@ async def run(port: int, pid: int, large: list[str], small: str) -> None:
         ratio = p99(busy) / p99(idle)
         print(
             f'p99 of a {name}: {p99(idle):.1f} ms idle, {p99(busy):.1f} ms under load: '
-            f'{ratio:.1f} times (wanted: below 10)'
+            f'{ratio:.1f} times (target: below 10)'
         )
-    print('answers:', dict(collections.Counter(status for status, *_ in answers)))
-    refused = [seconds for status, seconds, _ in answers if status == 503]
+    print('responses:', dict(collections.Counter(status for status, *_ in answers)))
+    rejected = [seconds for status, seconds, _ in answers if status == 503]
     honest = all(retry for status, _, retry in answers if status == 503)
-    slowest = max(refused, default=0)
-    print(f'slowest refusal: {slowest:.2f} s, all with Retry-After: {honest}')
+    slowest = max(rejected, default=0)
+    print(f'slowest rejection: {slowest:.2f} s, all with Retry-After: {honest}')
     print(f'peak RSS: {peak_rss(pid):.0f} MB')
     await asyncio.sleep(2)
     status, seconds, _ = await get(port, large[0])

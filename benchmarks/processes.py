@@ -1,4 +1,4 @@
-"""Servers for the benchmarks: started, waited for, and stopped."""
+"""Server processes for the benchmarks."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def wait_for(port: int, seconds: float = 120) -> None:
             socket.create_connection(('127.0.0.1', port)).close()
             return
         time.sleep(0.02)
-    raise SystemExit(f'nothing answers on port {port}')
+    raise SystemExit(f'no server on port {port}')
 
 
 @contextlib.contextmanager
@@ -63,7 +63,7 @@ def service(
 
 
 def peak_rss(pid: int) -> float:
-    """Return the most memory that a process has had, in MB."""
+    """Return the peak memory of a process (VmHWM), in MB."""
     with open(f'/proc/{pid}/status') as status:
         match = re.search(r'VmHWM:\s+(\d+) kB', status.read())
     assert match

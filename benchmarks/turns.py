@@ -1,4 +1,4 @@
-"""Jobs measured in turn, so that a noisy machine is noisy to all of them."""
+"""Measure jobs in turn, so that noise on the machine affects all of them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Rates = dict[str, list[float]]
 
 
 def rate(job: Job, threads: int, seconds: float) -> float:
-    """Return how often a second some threads together do a job."""
+    """Return how many times a second `threads` threads together complete a job."""
     with ThreadPoolExecutor(threads) as executor:
         return sum(executor.map(_repeat, [job] * threads, [seconds] * threads))
 
@@ -26,7 +26,7 @@ def _repeat(job: Job, seconds: float) -> float:
 
 
 def processor_time(job: Job, repeats: int = 3) -> float:
-    """Return the least milliseconds of processors that a job takes, whoever waits."""
+    """Return the minimum processor time of a job over several runs, in milliseconds."""
     times = []
     for _ in range(repeats):
         start = time.process_time()
@@ -43,7 +43,7 @@ def measure(
     seconds: float = 1,
     processes: Mapping[str, Executor] | None = None,
 ) -> Rates:
-    """Return the rates of each job, one of each round, here or in a process each."""
+    """Return the rate of each job in each round, in this process or in `processes`."""
     rates: Rates = {name: [] for name in jobs}
     for _ in range(rounds):
         for name, job in jobs.items():
@@ -56,6 +56,6 @@ def measure(
 
 
 def ratio(rates: Rates, name: str, other: str) -> float:
-    """Return the median of the ratios of two jobs in the same round."""
+    """Return the median ratio of the rates of two jobs in the same round."""
     pairs = zip(rates[name], rates[other], strict=True)
     return statistics.median(one / two for one, two in pairs)

@@ -106,7 +106,7 @@ def apart(function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
     """Call a function in a thread of its own.
 
     CPython 3.11 doesn't tell a tracer that a coroutine goes on with an exception, and
-    so coverage forgets the lines of whoever waits for it in the same thread.
+    so coverage loses the lines of its callers in the same thread.
     """
     with ThreadPoolExecutor(1) as executor:
         return executor.submit(function, *args, **kwargs).result()

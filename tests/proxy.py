@@ -27,7 +27,7 @@ class Proxy:
         self._pumps: set[asyncio.Task[None]] = set()
         self._flowing = asyncio.Event()
         self._server: asyncio.Server | None = None
-        self._mark, self._refuse = b'', False
+        self._mark, self._reject = b'', False
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -57,12 +57,12 @@ class Proxy:
         """Forward what has arrived in the meantime, and continue."""
         self._run(self._set_flowing(True))
 
-    def lose(self, mark: bytes, *, refuse: bool = False) -> None:
+    def lose(self, mark: bytes, *, reject: bool = False) -> None:
         """Abort the connection instead of forwarding the next reply with `mark` in it.
 
-        With `refuse`, also reject new connections after that.
+        With `reject`, also reject new connections after that.
         """
-        self._mark, self._refuse = mark, refuse
+        self._mark, self._reject = mark, reject
 
     def _run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(10)
@@ -115,7 +115,7 @@ class Proxy:
                 if is_answer and self._mark and self._mark in data:
                     self._mark = b''
                     self.lost += 1
-                    if self._refuse:
+                    if self._reject:
                         await self._cut()
                     break
                 writer.write(data)

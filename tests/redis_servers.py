@@ -1,4 +1,4 @@
-"""Redis that is more than one real process: behind Sentinels, and as a Cluster."""
+"""Redis deployments of several real processes: Sentinel and Cluster."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ SERVICE = 'thumbs'
 
 
 def clients(server: RedisServer) -> int:
-    """Count the connections, this one among them."""
+    """Count the open connections, including this one."""
     return int(server.command('CLIENT LIST').count('\n'))
 
 
 class Replica(RedisServer):
-    """A copy of another server, once it has its data."""
+    """A replica, ready once it is in sync with its master."""
 
     ready = 'Finished with success|Successful partial resync'
 
@@ -27,7 +27,7 @@ class Replica(RedisServer):
 
 
 class Sentinel(Process):
-    """A watcher of a master, which one watcher alone may depose."""
+    """A Sentinel of a master, with a quorum of one."""
 
     ready = r'\+monitor master'
 
@@ -45,28 +45,28 @@ class Sentinel(Process):
 
 @contextlib.contextmanager
 def behind_sentinels(folder: Path) -> Iterator[tuple[RedisServer, RedisServer, str]]:
-    """Start a master, a replica and two Sentinels; yield the two and their URL."""
+    """Start two Sentinels; yield their master, its replica, and the URL."""
     with contextlib.ExitStack() as stack:
-        soon = '--repl-diskless-sync-delay 0'
-        master = stack.enter_context(RedisServer(folder, options=soon))
+        options = '--repl-diskless-sync-delay 0'
+        master = stack.enter_context(RedisServer(folder, options=options))
         replica = stack.enter_context(Replica(folder, master))
-        watchers = [stack.enter_context(Sentinel(folder, master)) for _ in range(2)]
-        for watcher in watchers:
-            watcher.logged(rf'\+slave slave {HOST}:{replica.port}')
-            watcher.logged(r'\+sentinel sentinel')
-        nodes = ','.join(f'{HOST}:{watcher.port}' for watcher in watchers)
+        sentinels = [stack.enter_context(Sentinel(folder, master)) for _ in range(2)]
+        for sentinel in sentinels:
+            sentinel.logged(rf'\+slave slave {HOST}:{replica.port}')
+            sentinel.logged(r'\+sentinel sentinel')
+        nodes = ','.join(f'{HOST}:{sentinel.port}' for sentinel in sentinels)
         yield master, replica, f'redis+sentinel://{nodes}/{SERVICE}'
 
 
 def fail_over(master: RedisServer, replica: RedisServer) -> None:
-    """Kill a master, and wait until its replica stands in for it."""
+    """Kill a master, and wait until its replica is promoted."""
     master.kill()
     replica.logged('MASTER MODE enabled')
 
 
 @contextlib.contextmanager
 def cluster(folder: Path) -> Iterator[tuple[list[RedisServer], str]]:
-    """Start a Cluster of three masters; yield them and a URL that names two."""
+    """Start a Cluster of three masters; yield them and a URL with two of them."""
     with contextlib.ExitStack() as stack:
         nodes = []
         for number in range(3):

@@ -98,7 +98,7 @@ def test_upload(client: TestClient, photo: bytes) -> None:
         assert client.simulate_get(uri, headers=etag).status_code == 304
 
 
-def test_refused_upload_leaves_nothing(client: TestClient, photo: bytes) -> None:
+def test_rejected_upload_leaves_nothing(client: TestClient, photo: bytes) -> None:
     for body, status in ((b'', 400), (b'garbage', 415), (photo[:-50], 422)):
         problem(client.simulate_post('/images', body=body, headers=TOKEN), status)
     assert client.simulate_get('/images').json == []

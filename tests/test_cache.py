@@ -124,7 +124,9 @@ def test_list_by_media_type_has_two_keys(client: TestClient, image: Json) -> Non
     assert caches == ['Miss', 'Miss', 'Hit', 'Hit']
 
 
-def test_cache_body_size_is_most(config: Config, photo: bytes, image: Json) -> None:
+def test_cache_body_size_is_a_maximum(
+    config: Config, photo: bytes, image: Json
+) -> None:
     size = len(photo)
     for limit, cache in ((size - 1, 'Miss'), (size, 'Hit')):
         config.create_redis_pool = birdisle.aioredis.create_redis_pool
@@ -144,7 +146,9 @@ def test_cache_body_size_of_thumbnail(config: Config, image: Json) -> None:
         assert len(second.content) == size
 
 
-def test_cache_memory_is_most(config: Config, redis: RedisServer, image: Json) -> None:
+def test_cache_memory_is_a_maximum(
+    config: Config, redis: RedisServer, image: Json
+) -> None:
     uri = image['thumbnails'][0]
     size = len(restarted(config).simulate_get(uri).content)
     for most, tier in ((0, 'redis'), (size - 1, 'redis'), (size, 'memory')):

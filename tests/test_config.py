@@ -17,7 +17,7 @@ from asgilook.config import (
     settings,
 )
 
-# The contract's: whoever relies on a default relies on this.
+# The defaults of the contract, on which callers rely.
 DEFAULTS = {
     'storage_path': '/tmp/asgilook',
     'storage_url': None,

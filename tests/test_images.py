@@ -51,12 +51,12 @@ def form(*bodies: bytes, field: str = 'image') -> bytes:
 
 
 @pytest.fixture
-def refuse(
+def reject(
     config: Config, client: TestClient, redis: RedisServer
 ) -> Callable[..., Result]:
-    """Return a function that posts what is refused, and checks that nothing remains."""
+    """Return a function that posts a rejected body and checks that nothing remains."""
 
-    def refuse(status: int, body: bytes, **kwargs: Any) -> Result:
+    def reject(status: int, body: bytes, **kwargs: Any) -> Result:
         before = client.simulate_get('/images')
         result = client.simulate_post('/images', body=body, **kwargs)
         problem(result, status)
@@ -68,7 +68,7 @@ def refuse(
         assert after.headers['etag'] == before.headers['etag']
         return result
 
-    return refuse
+    return reject
 
 
 # Uploads
@@ -127,8 +127,8 @@ def test_upload_from_form(client: TestClient) -> None:
         (422, samples.png(65501, 1, mode='1')),
     ],
 )
-def test_refused_body(refuse: Callable[..., Result], status: int, body: bytes) -> None:
-    refuse(status, body)
+def test_rejected_body(reject: Callable[..., Result], status: int, body: bytes) -> None:
+    reject(status, body)
 
 
 @pytest.mark.parametrize(
@@ -142,19 +142,19 @@ def test_refused_body(refuse: Callable[..., Result], status: int, body: bytes) -
         (415, form(b'text'), 'not a'),
     ],
 )
-def test_refused_form(
-    refuse: Callable[..., Result], status: int, body: bytes, detail: str | None
+def test_rejected_form(
+    reject: Callable[..., Result], status: int, body: bytes, detail: str | None
 ) -> None:
-    result = refuse(status, body, content_type=FORM)
+    result = reject(status, body, content_type=FORM)
     assert (detail or '') in result.json.get('detail', '')
 
 
-def test_refused_form_without_boundary(refuse: Callable[..., Result]) -> None:
-    refuse(400, form(b'x'), content_type='multipart/form-data')
+def test_rejected_form_without_boundary(reject: Callable[..., Result]) -> None:
+    reject(400, form(b'x'), content_type='multipart/form-data')
 
 
 @pytest.mark.parametrize('wrap', [bytes, form])
-def test_upload_of_most_bytes(
+def test_upload_of_maximum_size(
     config: Config, photo: bytes, wrap: Callable[[bytes], bytes]
 ) -> None:
     config.max_upload_size = len(photo)
@@ -168,7 +168,7 @@ def test_upload_of_most_bytes(
 
 
 @pytest.mark.parametrize('encode', [samples.photo, samples.png])
-def test_upload_of_most_pixels(config: Config, encode: Callable[..., bytes]) -> None:
+def test_upload_of_maximum_pixels(config: Config, encode: Callable[..., bytes]) -> None:
     config.max_pixels = 200 * 100
     client = TestClient(create_app(config))
     assert client.simulate_post('/images', body=encode(200, 100)).status_code == 201
@@ -176,7 +176,7 @@ def test_upload_of_most_pixels(config: Config, encode: Callable[..., bytes]) -> 
     assert len(files(config)) == 1
 
 
-def test_upload_past_deadline(config: Config, refuse: Callable[..., Result]) -> None:
+def test_upload_past_deadline(config: Config, reject: Callable[..., Result]) -> None:
     config.render_timeout = 1e-9
     client = TestClient(create_app(config))
     result = client.simulate_post('/images', body=samples.photo(64, 64))
@@ -185,18 +185,18 @@ def test_upload_past_deadline(config: Config, refuse: Callable[..., Result]) -> 
 
 
 def test_upload_without_room(
-    refuse: Callable[..., Result], photo: bytes, file_size_limit: None
+    reject: Callable[..., Result], photo: bytes, file_size_limit: None
 ) -> None:
     assert len(photo) > FILE_SIZE
-    refuse(507, photo)
+    reject(507, photo)
 
 
 def test_upload_without_room_for_jpeg(
-    refuse: Callable[..., Result], file_size_limit: None
+    reject: Callable[..., Result], file_size_limit: None
 ) -> None:
     body = samples.encode(samples.scene(512, 256), 'WEBP', quality=5)
     assert len(body) < FILE_SIZE
-    refuse(507, body)
+    reject(507, body)
 
 
 @pytest.mark.parametrize('function', ['fsync', 'replace'])
@@ -205,7 +205,7 @@ def test_upload_without_room_for_jpeg(
     [(errno.ENOSPC, 507), (errno.EDQUOT, 507), (errno.EIO, 503), (errno.EROFS, 503)],
 )
 def test_upload_onto_failing_disk(
-    refuse: Callable[..., Result],
+    reject: Callable[..., Result],
     monkeypatch: pytest.MonkeyPatch,
     function: str,
     code: int,
@@ -215,23 +215,23 @@ def test_upload_onto_failing_disk(
         raise OSError(code, os.strerror(code))
 
     monkeypatch.setattr(os, function, fail)
-    result = refuse(status, samples.photo(64, 64))
+    result = reject(status, samples.photo(64, 64))
     assert ('retry-after' in result.headers) == (status == 503)
 
 
 @pytest.mark.parametrize('body', [samples.photo(64, 64), samples.png(64, 64)])
 def test_upload_out_of_memory(
-    refuse: Callable[..., Result], monkeypatch: pytest.MonkeyPatch, body: bytes
+    reject: Callable[..., Result], monkeypatch: pytest.MonkeyPatch, body: bytes
 ) -> None:
     def fail(*args: Any, **kwargs: Any) -> None:
         raise MemoryError
 
     monkeypatch.setattr(transform, 'to_jpeg', fail)
-    assert refuse(503, body).headers['retry-after'] == '1'
+    assert reject(503, body).headers['retry-after'] == '1'
 
 
 def test_upload_with_unforeseen_error(
-    refuse: Callable[..., Result],
+    reject: Callable[..., Result],
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -239,11 +239,11 @@ def test_upload_with_unforeseen_error(
         raise LookupError('a secret of the service')
 
     monkeypatch.setattr(transform, 'to_jpeg', fail)
-    assert 'secret' not in refuse(500, samples.photo(64, 64)).text
+    assert 'secret' not in reject(500, samples.photo(64, 64)).text
     assert 'a secret of the service' in caplog.text
 
 
-def test_upload_past_queue_is_refused_unread(
+def test_upload_past_queue_is_rejected_unread(
     config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config.threads, config.queue_size = 1, 1
@@ -263,12 +263,12 @@ def test_upload_past_queue_is_refused_unread(
         first = asyncio.create_task(post('/images', body=body))
         await asyncio.to_thread(full.wait, 10)
         second = asyncio.create_task(post('/images', body=body))
-        refused: Result | None = None
-        while refused is None:
+        rejected: Result | None = None
+        while rejected is None:
             result = await conductor.simulate_post('/images', body=b'')
-            refused = result if result.status_code != 400 else None
-        assert 'waiting' in problem(refused, 503)
-        assert int(refused.headers['retry-after']) >= 1
+            rejected = result if result.status_code != 400 else None
+        assert 'waiting' in problem(rejected, 503)
+        assert int(rejected.headers['retry-after']) >= 1
         release.set()
         assert (await first).status_code == (await second).status_code == 201
         assert (await post('/images', body=body)).status_code == 201
@@ -372,7 +372,7 @@ def test_list_by_pages(
     assert 0 < len(pages[-1]) <= limit
 
 
-def test_list_page_size_is_most(config: Config, photo: bytes) -> None:
+def test_list_page_size_is_a_maximum(config: Config, photo: bytes) -> None:
     images = [place(config, photo, number) for number in range(3)]
     for page_size, linked in ((2, True), (3, False)):
         config.page_size = page_size
@@ -408,7 +408,7 @@ def test_list_after_last_is_empty(client: TestClient, image: Json) -> None:
         'after=%FF',
     ],
 )
-def test_list_refuses_query(client: TestClient, image: Json, query: str) -> None:
+def test_list_rejects_query(client: TestClient, image: Json, query: str) -> None:
     problem(client.simulate_get('/images', query_string=query), 400)
 
 

@@ -1,7 +1,7 @@
-"""Services that share nothing but a real PostgreSQL, a real Redis, and a bucket.
+"""Several services that share a real PostgreSQL, a real Redis, and a bucket.
 
-Each has a storage folder of its own, as on a machine of its own; S3 is moto's server,
-over loopback.
+Each has its own storage folder, as on a separate machine; S3 is moto's server, over
+loopback.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ pytestmark = pytest.mark.integration
 
 TOKEN = {'Authorization': 'Bearer s3cret'}
 
-# Connections to the database that a service has at most.
+# Maximum number of connections of a service to the database.
 CONNECTIONS = 5
 
 Start = Callable[..., Server]
@@ -78,7 +78,7 @@ def uris(image: Any) -> list[str]:
 
 @contextmanager
 def listening(server: Server) -> Iterator[Callable[[str, str], None]]:
-    """Listen to events; yield a function that waits for one, of a kind and an image."""
+    """Listen to events; yield a function that waits for one by its type and image."""
     with socket.create_connection((HOST, server.port), timeout=10) as client:
         client.sendall(f'GET /events HTTP/1.1\r\nHost: {HOST}\r\n\r\n'.encode())
         received = b''
@@ -122,7 +122,7 @@ def test_machines_share_everything(start: Start) -> None:
 
 
 class Clients:
-    """Clients of one service: each uploads, and looks at what it has uploaded."""
+    """Clients of one service; each uploads images and requests them."""
 
     def __init__(self, server: Server, count: int = 2) -> None:
         self.answers: Counter[Any] = Counter()
@@ -139,9 +139,9 @@ class Clients:
         self._executor.shutdown()
 
     def wait(self, count: int) -> None:
-        """Wait for so many uploads more."""
-        wanted = len(self.stored) + count
-        until(lambda: len(self.stored) >= wanted, 30)
+        """Wait for `count` more uploads."""
+        target = len(self.stored) + count
+        until(lambda: len(self.stored) >= target, 30)
 
     def _work(self) -> None:
         while not self._over.is_set():
@@ -177,7 +177,7 @@ def clients(*servers: Server) -> Iterator[list[Clients]]:
 
 
 def check(server: Server, working: list[Clients]) -> None:
-    """See that nothing that was acknowledged is lost, and that all is readable."""
+    """Check that all acknowledged images are listed and readable."""
     listed = {image['id'] for image in server.images()}
     assert listed >= {image_id for group in working for image_id in group.stored}
     for image_id in listed:
@@ -221,7 +221,7 @@ def test_database_that_ends_all_connections_under_load(
     until(lambda: db.connections() == 0)
 
 
-def test_database_that_is_gone_under_load(start: Start, db: PostgreSQL) -> None:
+def test_database_that_is_unavailable_under_load(start: Start, db: PostgreSQL) -> None:
     with Proxy(db.port) as proxy:
         machine = start(database_url=db.at(proxy.port))
         seen = machine.upload(_PHOTO, **TOKEN)
@@ -243,7 +243,7 @@ def test_database_that_is_gone_under_load(start: Start, db: PostgreSQL) -> None:
         assert db.connections() <= CONNECTIONS
 
 
-def test_redis_that_is_gone_under_load(
+def test_redis_that_is_unavailable_under_load(
     start: Start, shared_redis: RedisServer, tmp_path: Path
 ) -> None:
     one, two = start(), start()
@@ -264,7 +264,7 @@ def test_redis_that_is_gone_under_load(
     check(two, working)
 
 
-def test_store_that_is_gone(start: Start, bucket: str) -> None:
+def test_store_that_is_unavailable(start: Start, bucket: str) -> None:
     port = urlsplit(s3_options(bucket)['endpoint']).port
     assert port
     with Proxy(port) as proxy:
@@ -273,9 +273,9 @@ def test_store_that_is_gone(start: Start, bucket: str) -> None:
         for uri in uris(seen) * 2:
             assert machine.get(uri).status == 200
         proxy.cut()
-        refused = machine.ask('POST', '/images', _PHOTO, **TOKEN)
-        assert refused.status == 503
-        assert refused.is_problem
+        rejected = machine.ask('POST', '/images', _PHOTO, **TOKEN)
+        assert rejected.status == 503
+        assert rejected.is_problem
         assert all(machine.get(uri).hit for uri in uris(seen))
         ready = machine.get('/healthz/ready')
         assert (ready.status, ready.json['storage']) == (503, 'down')

@@ -161,7 +161,7 @@ def is_heard(server: Server, streams: list[Subscriber]) -> bool:
 def test_service_with_few_connections(
     tmp_path: Path, postgresql_db: PostgreSQL
 ) -> None:
-    """24 clients are served with the three connections of a role."""
+    """Three connections of a role are enough for 24 clients."""
     photo = samples.photo(128, 64)
 
     def use(server: Server) -> set[int]:

@@ -663,6 +663,6 @@ def test_server_sigterm(tmp_path: Path) -> None:
         assert answer.status == 201
         assert server.stop() == 0
         log.info('gone %.1f s after SIGTERM', time.monotonic() - start)
-        refused = read_answer(stalled)
-    assert refused is None or (refused.status, refused.is_problem) == (503, True)
+        rejected = read_answer(stalled)
+    assert rejected is None or (rejected.status, rejected.is_problem) == (503, True)
     assert server.files == [answer.json['id']]

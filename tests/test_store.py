@@ -203,7 +203,7 @@ def test_saved_bytes_are_those_of_the_file(config: Config, run: Run) -> None:
     run(scenario)
 
 
-def test_refused_upload_leaves_nothing(config: Config, run: Run, photo: bytes) -> None:
+def test_rejected_upload_leaves_nothing(config: Config, run: Run, photo: bytes) -> None:
     async def scenario(store: Store) -> None:
         empty = await store.list_images(9)
         with pytest.raises(ImageDamaged):
@@ -281,9 +281,7 @@ def test_stop_ends_renders(
     run(scenario)
 
 
-def test_stop_refuses_a_render_that_comes_now(
-    config: Config, run: Run, photo: bytes
-) -> None:
+def test_stop_rejects_a_later_render(config: Config, run: Run, photo: bytes) -> None:
     placed = place(config, photo)
 
     async def scenario(store: Store) -> None:
@@ -626,7 +624,7 @@ def test_delete_that_fails_leaves_the_image(
     run(scenario)
 
 
-def test_upload_without_an_index_is_refused_unread(
+def test_upload_without_an_index_is_rejected_unread(
     config: Config, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def is_usable(index: FolderIndex) -> bool:

@@ -237,9 +237,9 @@ def test_thumbnail_past_queue(config: Config, image: Json, renders: Renders) -> 
         renders.close()
         task = asyncio.create_task(conductor.simulate_get(uri))
         await renders.wait()
-        refused = await conductor.simulate_get(other)
-        problem(refused, 503)
-        assert refused.headers['retry-after'] == '1'
+        rejected = await conductor.simulate_get(other)
+        problem(rejected, 503)
+        assert rejected.headers['retry-after'] == '1'
         assert (await conductor.simulate_get(image['image'])).status_code == 200
         renders.gate.set()
         assert (await task).status_code == 200

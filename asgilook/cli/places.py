@@ -10,7 +10,7 @@ import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from ..config import Config, ConfigError, refusal
+from ..config import Config, ConfigError, setting_error
 from ..errors import InvalidRequest, StorageUnavailable
 from ..index.base import Index
 from ..index.factory import make_index
@@ -90,7 +90,7 @@ def prepared(config: Config) -> Config:
         if ex.errno in _WRONG_PATH or os.path.exists(folder):
             is_path = folder == config.storage_path
             name = 'storage_path' if is_path else 'storage_url'
-            raise refusal(config, name, ex.strerror or '') from None
+            raise setting_error(config, name, ex.strerror or '') from None
     if config.database_url is not None:
         asyncio.run(_validate(index))
     return config

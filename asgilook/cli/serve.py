@@ -19,7 +19,7 @@ from ..web.log_format import log_config
 from ..web.uvicorn_protocol import LimitedProtocol
 from .places import prepared
 from .summary import summarize
-from .supervisor import GRACEFUL_SHUTDOWN, supervise
+from .supervisor import COULD_NOT_START, GRACEFUL_SHUTDOWN, supervise
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +38,10 @@ def serve(host: str, port: int, workers: int) -> int:
     Raises `ConfigError` for a wrong setting.
     """
     with _exit_on_signals():
-        return _serve(host, port, workers)
+        try:
+            return _serve(host, port, workers)
+        except SystemExit:  # from uvicorn: with 1 for a port that is in use
+            return COULD_NOT_START
 
 
 @contextlib.contextmanager

@@ -1,7 +1,7 @@
 """The meaning of database errors.
 
-They are told apart by SQLSTATE (PostgreSQL's documentation, appendix A), or by SQLite's
-name of the error.
+They are distinguished by SQLSTATE (PostgreSQL's documentation, appendix A), or by
+SQLite's name of the error.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from ..backend_urls import has_many_nodes
-from ..config import Config, create_redis_pool, refusal
+from ..config import Config, create_redis_pool, setting_error
 from .aioredis import AioredisDriver
 from .client import Driver
 
@@ -44,7 +44,7 @@ def _create_redispy(
         from . import redispy
     except ModuleNotFoundError:
         problem = 'needs redis: pip install asgilook[redis]'
-        raise refusal(config, 'redis_host', problem) from None
+        raise setting_error(config, 'redis_host', problem) from None
     return redispy.RedisPyDriver(
         create_client=create_client
         or functools.partial(redispy.create_client, timeout=config.redis_timeout),

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import BinaryIO
 from urllib.parse import unquote, urlsplit
 
-from ..config import Config, needs_extra, refusal
+from ..config import Config, needs_extra, setting_error
 from ..errors import ImageReplaced
 from ..models import Image
 from .base import Storage
@@ -36,7 +36,7 @@ def make_storage(config: Config) -> Storage:
         # An image that a database lists must not be replaced under the same id.
         return FolderStorage(folder, replaces=config.database_url is None)
     if config.database_url is None:
-        raise refusal(
+        raise setting_error(
             config, 'storage_url', 'needs a database too: set ASGI_LOOK_DATABASE_URL'
         )
     with needs_extra(config, 'storage_url', 's3'):

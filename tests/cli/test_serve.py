@@ -3,6 +3,7 @@ from __future__ import annotations
 import logging.config
 import os
 import signal
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from asgilook.cli import serve as serve_module
 from asgilook.cli.main import main
 from asgilook.cli.serve import serve
 
-from ..servers import Server
+from ..servers import HOST, Server, run
 
 Captured = pytest.CaptureFixture[str]
 Check = Callable[[str, str, str], None]
@@ -177,3 +178,15 @@ def test_start_logs_a_summary_and_misspelled_settings(
         'ASGILOOK_API_TOKEN is not a setting; did you mean ASGI_LOOK_API_TOKEN?'
     )
     assert 's3cret' not in summary + warning
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize('workers', ['1', '3'])
+def test_exit_code_if_the_port_is_in_use(tmp_path: Path, workers: str) -> None:
+    with socket.create_server((HOST, 0)) as other:
+        port = str(other.getsockname()[1])
+        options = ('--port', port, '--workers', workers)
+        ended = run('-m', 'asgilook', *options, storage_path=tmp_path / 'images')
+    assert ended.returncode == 3
+    assert 'address already in use' in ended.stderr.lower()
+    assert 'Traceback' not in ended.stderr

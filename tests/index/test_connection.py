@@ -423,7 +423,7 @@ def test_lost_insert_during_outage_has_unknown_outcome(
     index: DatabaseIndex, proxy: Proxy, postgresql_db: PostgreSQL
 ) -> None:
     async def scenario() -> None:
-        proxy.lose(b'INSERT 0 1', refuse=True)
+        proxy.lose(b'INSERT 0 1', reject=True)
         with pytest.raises(OutcomeUnknown):
             await in_task(index.add(IMAGE))
         await assert_unavailable(index.add(make_image(2)))

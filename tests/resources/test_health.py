@@ -26,7 +26,7 @@ from .test_probes import make_probes, up
 READY, LIVE = '/healthz/ready', '/healthz/live'
 
 
-async def refuse_connection(address: Any) -> Any:
+async def reject_connection(address: Any) -> Any:
     """Replace `create_redis_pool` where Redis is unreachable."""
     raise ConnectionRefusedError
 
@@ -54,7 +54,7 @@ def test_head_has_the_headers_of_get(client: TestClient, path: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ('connect', 'state'), [(no_redis, 'none'), (refuse_connection, 'down')]
+    ('connect', 'state'), [(no_redis, 'none'), (reject_connection, 'down')]
 )
 def test_ready_without_redis(
     config: Config, connect: Callable[[Any], Awaitable[Any]], state: str

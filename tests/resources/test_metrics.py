@@ -33,7 +33,7 @@ from asgilook.store import Store
 from .. import samples
 from ..conftest import Json, Upload, no_redis, serve
 from ..servers import Server
-from .test_health import refuse_connection
+from .test_health import reject_connection
 
 REQUEST = {'route': '/x', 'method': 'GET', 'status': '200'}
 
@@ -361,7 +361,7 @@ def test_free_bytes(config: Config, client: TestClient) -> None:
 
 
 @pytest.mark.parametrize(
-    ('connect', 'expected'), [(no_redis, set()), (refuse_connection, {0.0})]
+    ('connect', 'expected'), [(no_redis, set()), (reject_connection, {0.0})]
 )
 def test_components(
     config: Config, connect: Callable[[Any], Awaitable[Any]], expected: set[float]

@@ -120,7 +120,7 @@ def test_upload_of_a_time_long_ago(storage: Storage) -> None:
     new.close()
 
 
-def test_id_that_comes_back_is_refused(storage: Storage) -> None:
+def test_repeated_id_is_rejected(storage: Storage) -> None:
     put(storage, FIRST, b'content')
     new = storage.create()
     new.file.write(b'another')

@@ -293,7 +293,7 @@ def answering(status: int, code: str) -> Iterator[int]:
         (507, 'XMinioStorageFull', StorageFull),
     ],
 )
-def test_store_that_refuses(
+def test_store_that_rejects(
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
     call: Callable[[ObjectStorage], object],

@@ -87,7 +87,7 @@ def announced(length: int) -> dict[str, str]:
         (408, [part(BODY, more=True)], {}),
         (408, [part(BODY[:-1], more=True)], announced(len(BODY))),
         (408, [part(b'--x\r\n', more=True)], {'Content-Type': FORM}),
-        # Announced to be too much: refused unread.
+        # Announced to be too large: rejected unread.
         (413, [], announced(10**9)),
     ],
 )
@@ -138,7 +138,7 @@ class Clock:
 
 
 @pytest.mark.parametrize(('rate', 'fast'), [(MIN_RATE, True), (MIN_RATE - 1, False)])
-def test_body_at_the_least_rate(
+def test_body_at_the_minimum_rate(
     monkeypatch: pytest.MonkeyPatch, rate: int, fast: bool
 ) -> None:
     """A byte now and then doesn't keep a request alive."""

@@ -109,12 +109,12 @@ def test_form(
         (413, form((FIELD, b'value'), (FILE, bytes(LIMIT + 1)))),
     ],
 )
-def test_refused_form(client: TestClient, status: int, body: bytes) -> None:
+def test_rejected_form(client: TestClient, status: int, body: bytes) -> None:
     content_type = 'multipart/form-data; boundary=x'
     problem(client.simulate_post('/', body=body, content_type=content_type), status)
 
 
-def test_form_of_most_bytes(client: TestClient, uploads: Uploads) -> None:
+def test_form_of_maximum_size(client: TestClient, uploads: Uploads) -> None:
     content_type = 'multipart/form-data; boundary=x'
     body = form((FIELD, b'value'), (FILE, bytes(LIMIT)))
     result = client.simulate_post('/', body=body, content_type=content_type)
