@@ -44,10 +44,10 @@ THREADS = 2
 MAX_PIXELS = 50_000_000
 JPEG_QUALITY = 85
 
-# The least times the tutorial's rate, the least part of the bare pool's.
-WANTED = {'unchanged': (3.0, 0.85), 'turned': (1.2, 0.85)}
+# Minimum ratios to the rates of the tutorial and of the bare pool.
+TARGETS = {'unchanged': (3.0, 0.85), 'turned': (1.2, 0.85)}
 SIMULTANEOUS = (64, 256)
-WANTED_RSS = 400
+TARGET_RSS = 400
 
 
 def tutorial(folder: str) -> contextlib.AbstractContextManager[tuple[str, int]]:
@@ -153,9 +153,9 @@ def identical(url: str, picture: bytes) -> bool:
 def report(kind: str, rates: Rates) -> None:
     for name, values in rates.items():
         print(f'{kind}: {name:20} {statistics.median(values):6.1f} uploads/s')
-    for other, wanted in zip(('tutorial', 'bare pool'), WANTED[kind], strict=True):
+    for other, target in zip(('tutorial', 'bare pool'), TARGETS[kind], strict=True):
         reached = ratio(rates, 'ours', other)
-        print(f'{kind}: ours / {other}: {reached:.2f} (wanted: {wanted})')
+        print(f'{kind}: ours / {other}: {reached:.2f} (target: {target})')
     reached = ratio(rates, 'ours', 'bare pool, no files')
     print(f'{kind}: ours / bare pool, no files: {reached:.2f}', flush=True)
 
@@ -194,7 +194,7 @@ def memory(kind: str, picture: bytes, folder: str) -> None:
                 answers = flood(url, picture, clients)
                 print(
                     f'{kind}: {clients} at once, queue of {queue}: peak RSS '
-                    f'{peak_rss(pid):.0f} MB (wanted: {WANTED_RSS}; at rest '
+                    f'{peak_rss(pid):.0f} MB (target: {TARGET_RSS}; at rest '
                     f'{before:.0f}), answers {dict(answers)}',
                     flush=True,
                 )
