@@ -190,3 +190,14 @@ def test_exit_code_if_the_port_is_in_use(tmp_path: Path, workers: str) -> None:
     assert ended.returncode == 3
     assert 'address already in use' in ended.stderr.lower()
     assert 'Traceback' not in ended.stderr
+
+
+def test_exit_of_uvicorn_means_that_it_could_not_start(
+    runs: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(app: str, **kwargs: Any) -> None:
+        raise SystemExit(1)
+
+    monkeypatch.setattr(uvicorn, 'run', run)
+    assert serve('127.0.0.1', 8000, 1) == 3
+    assert runs == []
