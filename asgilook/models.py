@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import os
 import re
 import uuid
 from collections.abc import Callable
@@ -45,6 +46,10 @@ class Image:
     def order(self) -> tuple[int, str]:
         """Sort key of the list: oldest first."""
         return self.modified_ns, self.image_id
+
+    def matches(self, status: os.stat_result) -> bool:
+        """Return whether a file with this status is the one of the image."""
+        return (self.modified_ns, self.length) == (status.st_mtime_ns, status.st_size)
 
     def reductions(self, minimum: int) -> list[Size]:
         """Return thumbnail sizes: halved while both sides are at least `minimum`."""

@@ -18,7 +18,7 @@ from ..models import UUID, Image, Page
 from ..storage.atomic import TEMPORARY
 from ..storage.local import LocalFolder
 from .listing import Listing
-from .reader import Found, Reader, is_unchanged, matches
+from .reader import Found, Reader, is_unchanged
 from .watcher import Version, Watcher
 
 log = logging.getLogger(__name__)
@@ -68,7 +68,7 @@ class FolderIndex:
         try:
             status = self._reader.status(image_id)
             known = self._listing.images.get(image_id)
-            if status is not None and known is not None and matches(known, status):
+            if status is not None and known is not None and known.matches(status):
                 return known
             if status is not None:
                 await self._read({image_id})
@@ -85,7 +85,7 @@ class FolderIndex:
     async def is_current(self, image: Image) -> bool:
         """Return whether the file is still the one that `image` was read from."""
         try:
-            return matches(image, os.stat(self._reader.path(image.image_id)))
+            return image.matches(os.stat(self._reader.path(image.image_id)))
         except OSError:
             return False
 

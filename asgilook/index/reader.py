@@ -125,9 +125,4 @@ class Reader:
 
 def is_unchanged(image: Image, path: str) -> bool:
     """Return whether the file of an image is still the same, and readable."""
-    return matches(image, os.stat(path)) and os.access(path, os.R_OK)
-
-
-def matches(image: Image, status: os.stat_result) -> bool:
-    """Return whether an image is what a file with this status contains."""
-    return image.modified_ns == status.st_mtime_ns and image.length == status.st_size
+    return image.matches(os.stat(path)) and os.access(path, os.R_OK)

@@ -51,11 +51,9 @@ def open_image(config: Config, storage: Storage, image: Image) -> BinaryIO:
     With a database, an id never gets another file, and times may differ after a backup.
     """
     file = storage.open(image.image_id)
-    if config.database_url is None:
-        status = os.fstat(file.fileno())
-        if (status.st_mtime_ns, status.st_size) != (image.modified_ns, image.length):
-            file.close()
-            raise ImageReplaced('The image is being replaced; try again.')
+    if config.database_url is None and not image.matches(os.fstat(file.fileno())):
+        file.close()
+        raise ImageReplaced('The image is being replaced; try again.')
     return file
 
 
