@@ -6,6 +6,7 @@ import asyncio
 import sys
 import threading
 from collections.abc import Iterator
+from contextvars import ContextVar
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -25,15 +26,22 @@ PACKAGE = str(Path(asgilook.__file__).parent)
 MAX_MODULES = {'hit': 10, 'miss': 28, 'upload': 40}
 
 
+# Set in the context of the requests, and not in that of the tasks of the service.
+is_request = ContextVar('is_request', default=False)
+
+
 class Profile:
-    """Collects the modules whose functions are called, in any thread."""
+    """Collects the modules whose functions requests call, and all worker threads."""
 
     def __init__(self) -> None:
         self.modules: set[str] = set()
+        self._loop_thread = threading.get_ident()
 
     def __call__(self, frame: FrameType, event: str, argument: Any) -> None:
         path = frame.f_code.co_filename
-        if event == 'call' and path.startswith(PACKAGE):
+        if event != 'call' or not path.startswith(PACKAGE):
+            return
+        if is_request.get() or threading.get_ident() != self._loop_thread:
             name = path[len(PACKAGE) + 1 :].removesuffix('.py').replace('/', '.')
             self.modules.add(name)
 
@@ -60,6 +68,7 @@ def test_modules_entered(config: Config, photo: bytes, profile: Profile) -> None
 
     async def scenario(conductor: ASGIConductor) -> None:
         profile.take()
+        is_request.set(True)
         image = (await conductor.simulate_post('/images', body=photo)).json
         found['upload'] = profile.take()
         await asyncio.sleep(0.3)  # the event of the upload comes back from Redis
