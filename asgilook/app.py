@@ -47,14 +47,13 @@ def create_app(config: Config | None = None) -> Application:
         database_state=store.database_state,
         redis_state=cache.redis_state,
     )
-    metrics_resource = MetricsResource(metrics, probes)
     health = Health(probes, draining)
 
     app = Application(
         config,
         cache=cache,
         draining=draining,
-        count=metrics_resource.count,
+        count=metrics.requests.count,
         # NOTE(order): Falcon calls `process_startup` and `process_resource` in this
         #   order, `process_response` in reverse.
         #   Lifespan comes before the cache, whose start never fails: a failing start
@@ -80,7 +79,7 @@ def create_app(config: Config | None = None) -> Application:
     app.add_route('/thumbnails/{image_id:uuid}/{size:size}.webp', webp_thumbnails)
     app.add_route('/healthz/live', health, suffix='live')
     app.add_route('/healthz/ready', health, suffix='ready')
-    app.add_route('/metrics', metrics_resource)
+    app.add_route('/metrics', MetricsResource(metrics, probes))
     app.add_route('/openapi.json', OpenApi())
     app.add_route('/events', Events(hub))
     add_gallery(app)

@@ -166,6 +166,15 @@ class CallInThread(Protocol):
         ...
 
 
+async def in_task() -> None:
+    """Wait, in a coroutine that has begun without a task, until it is in one.
+
+    `asyncio.timeout` and other parts of asyncio need a task; see web/eager.py.
+    """
+    if asyncio.current_task() is None:
+        await asyncio.sleep(0)
+
+
 async def outlive(task: asyncio.Task[T]) -> T:
     """Await a task that continues if this caller is cancelled."""
     task.add_done_callback(_retrieve_exception)

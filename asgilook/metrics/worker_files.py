@@ -26,6 +26,9 @@ log = logging.getLogger(__name__)
 # The name of this variable is prometheus-client's.
 ENVIRONMENT_VARIABLE = 'PROMETHEUS_MULTIPROC_DIR'
 
+# The kind of the files that are not prometheus-client's: tables of requests.
+REQUESTS = 'requests'
+
 # PERF: a memory-mapped file on a busy disk can block the event loop for a while.
 _SHARED_MEMORY = '/dev/shm'  # noqa: S108
 _PREFIX = 'asgilook-metrics-'
@@ -75,15 +78,23 @@ def worker_files() -> WorkerFiles | None:
 
 
 class Scrape(NamedTuple):
-    """The files to add up, the living workers, and all workers that have files."""
+    """What there is to add up.
+
+    Attributes:
+        paths: files of prometheus-client.
+        request_paths: tables of requests.
+        living: process ids of the living workers.
+        pids: process ids of all workers that have files.
+    """
 
     paths: list[str]
+    request_paths: list[str]
     living: set[int]
     pids: set[int]
 
 
 class _File(NamedTuple):
-    """A file of prometheus-client, as its name describes it."""
+    """A file of a worker, as its name describes it."""
 
     kind: str
     pid: int
@@ -110,7 +121,7 @@ class WorkerFiles:
                 self._take_over(living)
                 # NOTE(locks): both are held until the process ends.
                 _open_locked(folder, fcntl.LOCK_SH)
-                _open_locked(self._own_path('counter'), fcntl.LOCK_EX, os.O_CREAT)
+                _open_locked(self.own_path('counter'), fcntl.LOCK_EX, os.O_CREAT)
 
     @contextlib.contextmanager
     def scrape(self) -> Iterator[Scrape]:
@@ -125,14 +136,22 @@ class WorkerFiles:
             # NOTE(rounding): floats have to be added in the same order each time, or
             # their sum may go back. A renamed file keeps its inode.
             files.sort(key=lambda file: os.stat(file.path).st_ino)
-            # A worker fills a new file after it has created it.
-            paths = [file.path for file in files if os.path.getsize(file.path)]
-            yield Scrape(paths, living, {file.pid for file in files})
+            yield Scrape(
+                paths=[
+                    file.path
+                    for file in files
+                    # A worker fills a new file after it has created it.
+                    if file.kind != REQUESTS and os.path.getsize(file.path)
+                ],
+                request_paths=[file.path for file in files if file.kind == REQUESTS],
+                living=living,
+                pids={file.pid for file in files},
+            )
 
     def _take_over(self, living: set[int]) -> None:
         """Rename the files of one dead worker, and remove the gauges of all."""
         for file in self._files():
-            own_path = self._own_path(file.kind)
+            own_path = self.own_path(file.kind)
             if file.pid in living:
                 continue
             if file.is_gauge:
@@ -155,7 +174,8 @@ class WorkerFiles:
                 files.append(_File(kind, int(pid), os.path.join(self._folder, name)))
         return files
 
-    def _own_path(self, kind: str) -> str:
+    def own_path(self, kind: str) -> str:
+        """Return the path of this worker's file of a kind."""
         return os.path.join(self._folder, f'{kind}_{os.getpid()}.db')
 
     @contextlib.contextmanager

@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
 from typing import Any, Literal, Protocol
 
-from ..concurrency import CircuitBreaker
+from ..concurrency import CircuitBreaker, in_task
 
 log = logging.getLogger(__name__)
 
@@ -147,6 +147,7 @@ class Redis:
 
     async def _call(self, command: Callable[[], Awaitable[Any]]) -> Any:
         """Return the reply to a command; raises `NoReply`."""
+        await in_task()
         token = self._breaker.enter()
         if token is None:
             raise Unreachable

@@ -13,9 +13,8 @@ from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from .. import __version__
-from ..metrics.registry import OTHER, Metrics
+from ..metrics.registry import Metrics
 from ..metrics.worker_files import WorkerFiles
-from ..web.record import Record
 from .probes import Probes
 from .process_metrics import collect_cpu, collect_living
 
@@ -26,17 +25,6 @@ class MetricsResource:
     def __init__(self, metrics: Metrics, probes: Probes) -> None:
         self._metrics = metrics
         self._probes = probes
-
-    def count(self, record: Record) -> None:
-        """Count a request that has been answered."""
-        self._metrics.requests.count(
-            record.route or OTHER,
-            record.method,
-            record.status,
-            record.cache,
-            record.sent,
-            record.seconds,
-        )
 
     async def on_get(
         self, req: falcon.asgi.Request, resp: falcon.asgi.Response
@@ -55,8 +43,21 @@ class MetricsResource:
             families += self._metrics.registry.collect()
             families += ProcessCollector(registry=None).collect()
         else:
-            families += _collect_workers(self._metrics.files)
+            families += self._collect_workers(self._metrics.files)
         return generate_latest(_Families(families))
+
+    def _collect_workers(self, files: WorkerFiles) -> Iterator[Metric]:
+        """Yield the families of all workers together."""
+        with files.scrape() as scraped:
+            yield from MultiProcessCollector.merge(scraped.paths)  # type: ignore[no-untyped-call]
+            yield from self._metrics.requests.collect(scraped.request_paths)
+            yield GaugeMetricFamily(
+                'asgilook_workers', 'Number of worker processes.', len(scraped.living)
+            )
+            yield from collect_living(scraped.living)
+            supervisor = multiprocessing.parent_process()
+            if supervisor is not None and supervisor.pid is not None:
+                yield from collect_cpu(supervisor.pid, scraped.pids)
 
     async def _service_families(self) -> list[Metric]:
         """Return what is the same whichever worker is asked."""
@@ -101,16 +102,3 @@ class _Families:
 
     def collect(self) -> list[Metric]:
         return self._families
-
-
-def _collect_workers(files: WorkerFiles) -> Iterator[Metric]:
-    """Yield the families of all workers together."""
-    with files.scrape() as scraped:
-        yield from MultiProcessCollector.merge(scraped.paths)  # type: ignore[no-untyped-call]
-        yield GaugeMetricFamily(
-            'asgilook_workers', 'Number of worker processes.', len(scraped.living)
-        )
-        yield from collect_living(scraped.living)
-        supervisor = multiprocessing.parent_process()
-        if supervisor is not None and supervisor.pid is not None:
-            yield from collect_cpu(supervisor.pid, scraped.pids)

@@ -6,16 +6,18 @@ import asyncio
 import inspect
 import logging
 import re
+import time
 from collections.abc import Callable
 from typing import Any, Protocol
 from urllib.parse import quote_from_bytes
 
 import falcon.asgi
 
+from ..concurrency import in_task
 from ..config import Config
 from ..errors import AsgilookError
 from .access_log import log_request
-from .asgi_types import Receive, ResponseHead, Scope, Send
+from .asgi_types import Receive, Scope, Send, SharedHeaders
 from .lifespan import Draining
 from .problems import problem_response
 from .record import SCOPE_KEY, Identifiable, Record
@@ -29,10 +31,14 @@ _BODILESS = frozenset({'GET', 'HEAD', 'OPTIONS'})
 _FIELD = re.compile(r'{(\w+)')
 
 
+# Counts a request: route, method, status, cache result, bytes sent, and seconds.
+Count = Callable[[str | None, str, int, str | None, int, float], None]
+
+
 class ResponseCache(Protocol):
     """A cache that can answer a request before Falcon sees it."""
 
-    async def answer(self, record: Record) -> tuple[int, ResponseHead, bytes] | None:
+    async def answer(self, record: Record) -> tuple[int, SharedHeaders, bytes] | None:
         """Return status, headers and body; None leaves the request to Falcon."""
         ...
 
@@ -46,7 +52,7 @@ class Application(falcon.asgi.App[falcon.asgi.Request, falcon.asgi.Response]):
         *,
         cache: ResponseCache,
         draining: Draining,
-        count: Callable[[Record], None],
+        count: Count,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -74,8 +80,9 @@ class Application(falcon.asgi.App[falcon.asgi.Request, falcon.asgi.Response]):
             headers = [(name, value) for name, value in scope['headers']]
             scope = {**scope, 'headers': headers}
         record = scope[SCOPE_KEY] = Record(scope)
-        send = close_after_upgrade(record, send)
-        responder = Responder(record, send, count=self._count)
+        if b'upgrade' in record.headers or record.method == 'CONNECT':
+            send = close_after_upgrade(record, send)
+        responder = Responder(record, send, self._count)
         try:
             cached = await self._cache.answer(record)
             if cached is None:
@@ -89,6 +96,7 @@ class Application(falcon.asgi.App[falcon.asgi.Request, falcon.asgi.Response]):
     async def _ask_falcon(
         self, scope: Scope, receive: Receive, responder: Responder
     ) -> None:
+        await in_task()
         if scope['method'] not in _BODILESS:
             receive = GuardedBody(
                 receive, self._config.max_upload_size, self._config.body_timeout
@@ -106,7 +114,7 @@ class Application(falcon.asgi.App[falcon.asgi.Request, falcon.asgi.Response]):
             problem = problem_response(
                 503, 'The service is stopping.', headers={'retry-after': '1'}
             )
-            head = problem.asgi_headers()
+            head = SharedHeaders(tuple(problem.asgi_headers()))
             await responder.send_whole(problem.status, head, problem.body)
         except (AsgilookError, OSError) as ex:
             # Falcon handles all errors but those after the head of a response. The
@@ -123,9 +131,7 @@ class Responder:
 
     __slots__ = ('_count', '_is_finished', '_record', '_send')
 
-    def __init__(
-        self, record: Record, send: Send, *, count: Callable[[Record], None]
-    ) -> None:
+    def __init__(self, record: Record, send: Send, count: Count) -> None:
         self._record = record
         self._send = send
         self._count = count
@@ -133,40 +139,55 @@ class Responder:
 
     async def send(self, message: Any) -> None:
         """Pass a message on."""
+        record = self._record
         if message['type'] == 'http.response.start':
-            headers = self._record_head(message['status'], message['headers'])
+            record.status = message['status']
+            headers = [*message['headers'], *self._own_headers()]
+            record.response_headers = headers
             message = {**message, 'headers': headers}
         else:
-            self._record.sent += len(message.get('body', b''))
+            record.sent += len(message.get('body', b''))
             if not message.get('more_body'):
                 # NOTE(metrics): counted before the client can have the whole response,
                 # so that neither a kill of this process nor a scrape misses it.
                 self.finish()
         await self._send(message)
 
-    async def send_whole(self, status: int, headers: ResponseHead, body: bytes) -> None:
+    async def send_whole(
+        self, status: int, headers: SharedHeaders, body: bytes
+    ) -> None:
         """Send a response whose body is complete."""
-        headers = self._record_head(status, headers)
+        record = self._record
+        record.status = status
+        # NOTE(aliasing): new headers, as the cache shares its own.
+        headers = SharedHeaders(headers.shared, self._own_headers())
+        record.response_headers = headers
         await self._send(
             {'type': 'http.response.start', 'status': status, 'headers': headers}
         )
-        self._record.sent = len(body)
+        record.sent = len(body)
         self.finish()
         await self._send({'type': 'http.response.body', 'body': body})
 
     def finish(self) -> None:
         """Take the duration and count the request, unless that has been done."""
-        if not self._is_finished:
-            self._is_finished = True
-            self._record.finish()
-            self._count(self._record)
-
-    def _record_head(self, status: int, headers: ResponseHead) -> ResponseHead:
-        """Return the headers, with the request id where the client can use it."""
+        if self._is_finished:
+            return
+        self._is_finished = True
         record = self._record
-        record.status = status
-        if record.returns_id or status >= 500:
-            # NOTE(aliasing): a new list, as the cache shares its heads.
-            headers = [*headers, (b'x-request-id', record.request_id.encode())]
-        record.response_headers = headers
-        return headers
+        record.seconds = time.perf_counter() - record.started
+        self._count(
+            record.route,
+            record.method,
+            record.status,
+            record.cache,
+            record.sent,
+            record.seconds,
+        )
+
+    def _own_headers(self) -> tuple[tuple[bytes, bytes], ...]:
+        """Return the request id where the client can use it."""
+        record = self._record
+        if record.returns_id or record.status >= 500:
+            return ((b'x-request-id', record.request_id.encode()),)
+        return ()

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from typing import Literal, get_args
 
 from ..config import Config
-from .asgi_types import ResponseHead
+from .asgi_types import SharedHeaders
 from .record import Record, Representation
 
 Tier = Literal['memory', 'redis']
@@ -68,8 +68,8 @@ class CachedResponse:
     length: int
     body: bytes | None
     etag: bytes
-    heads: dict[Tier, ResponseHead]
-    unmodified_head: ResponseHead
+    heads: dict[Tier, SharedHeaders]
+    unmodified_head: SharedHeaders
 
 
 class MemoryTier(OrderedDict[str, CachedResponse]):
@@ -117,8 +117,10 @@ def make_response(
         'content-type': representation.content_type,
         'content-length': str(len(body)),
     }
-    heads: dict[Tier, ResponseHead] = {
-        tier: _encode(hit_headers(tier).items()) + common + _encode(entity.items())
+    heads: dict[Tier, SharedHeaders] = {
+        tier: SharedHeaders(
+            _encode(hit_headers(tier).items()) + common + _encode(entity.items())
+        )
         for tier in get_args(Tier)
     }
     return CachedResponse(
@@ -129,7 +131,7 @@ def make_response(
         body=body,
         etag=f'"{representation.etag}"'.encode(),
         heads=heads,
-        unmodified_head=common,
+        unmodified_head=SharedHeaders(common),
     )
 
 

@@ -1,9 +1,10 @@
-"""Connections of a server: their number, their shared state, and their writes."""
+"""Connections of a server: their number, their shared state, and their timers."""
 
 from __future__ import annotations
 
 import asyncio
 import resource
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -53,41 +54,52 @@ class ServerConnections:
         connection.transport.close()
 
 
-class OneWrite:
-    """Transport that joins two writes into one: the head of a response and its body.
+class MovableTimer:
+    """Calls a function once, at a time that may be moved.
 
-    The first write waits at most until the next round of the event loop.
+    PERF: requests move it all the time, so the event loop's timer stays where it is if
+    the new time is later, and finds out when it is called.
     """
 
-    # PERF: two writes cost more than everything else in a small response.
-
     def __init__(
-        self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop
+        self, loop: asyncio.AbstractEventLoop, function: Callable[[], object]
     ) -> None:
-        self._transport = transport
         self._loop = loop
-        self._pending: bytes | None = None
+        self._function = function
+        self._time: float | None = None
+        self._timer: asyncio.TimerHandle | None = None
 
-    def __getattr__(self, name: str) -> object:
-        return getattr(self._transport, name)
+    @property
+    def is_set(self) -> bool:
+        """Whether the function will be called."""
+        return self._time is not None
 
-    def write(self, data: bytes) -> None:
-        """Write `data` together with the pending write, or make it the pending one."""
-        if self._pending is None:
-            self._pending = data
-            self._loop.call_soon(self._flush)
+    def set(self, seconds: float) -> None:
+        """Call the function after this time, and not at an earlier set time."""
+        self._time = time = self._loop.time() + seconds
+        if self._timer is not None:
+            if self._timer.when() <= time:
+                return
+            self._timer.cancel()
+        self._timer = self._loop.call_at(time, self._check)
+
+    def unset(self) -> None:
+        """Do not call the function."""
+        self._time = None
+
+    def cancel(self) -> None:
+        """Do not call the function, and leave no timer behind."""
+        self._time = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _check(self) -> None:
+        self._timer = None
+        if self._time is None:
             return
-        pending, self._pending = self._pending, None
-        if not self._transport.is_closing():
-            self._transport.writelines((pending, data))
-
-    def close(self) -> None:
-        """Write what is pending, then close the connection."""
-        self._flush()
-        self._transport.close()
-
-    def _flush(self) -> None:
-        pending, self._pending = self._pending, None
-        # NOTE(uvloop): its transports raise an error when the client has hung up.
-        if pending is not None and not self._transport.is_closing():
-            self._transport.write(pending)
+        if self._loop.time() < self._time:
+            self._timer = self._loop.call_at(self._time, self._check)
+        else:
+            self._time = None
+            self._function()

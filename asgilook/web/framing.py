@@ -1,29 +1,33 @@
-"""uvicorn's HTTP protocol, kept in step with its client.
+"""HTTP/1.1 connections: requests and responses in step, on httptools.
 
-uvicorn on httptools loses the framing of a request that offers an upgrade
-(https://github.com/Kludex/uvicorn/issues/2722,
+uvicorn's own protocol on httptools loses the framing of a request that offers an
+upgrade (https://github.com/Kludex/uvicorn/issues/2722,
 https://github.com/MagicStack/httptools/issues/124), adds trailers to the headers, and
-responds to malformed data before it has answered earlier requests.
-
-NOTE(uvicorn): this overrides methods and attributes of `HttpToolsProtocol` that are not
-documented. setup.py therefore pins uvicorn below its next minor release, and
-tests/web/test_uvicorn_hooks.py fails when one of them disappears.
+responds to malformed data before it has answered earlier requests. Its overridable
+parts are not documented, so this is a protocol of its own.
 """
 
 from __future__ import annotations
 
+import asyncio
 import enum
+import logging
+import urllib.parse
 from collections import deque
 from email.utils import formatdate
 from typing import Any
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import (
-    HttpToolsProtocol,
-    RequestResponseCycle,
-)
+import uvicorn
+from uvicorn.protocols.utils import get_local_addr, get_remote_addr, is_ssl
+from uvicorn.server import ServerState
 
+from . import eager
+from .asgi_types import Scope
+from .exchange import Exchange, send_problem
 from .problems import problem_response
+
+log = logging.getLogger(__name__)
 
 
 class Reading(enum.Enum):
@@ -38,35 +42,91 @@ class Reading(enum.Enum):
 NOTHING, HEAD, BODY = Reading
 
 
-class FramedProtocol(HttpToolsProtocol):
-    """Protocol on httptools that answers exactly the requests that were sent."""
+class FramedProtocol(asyncio.Protocol):
+    """Protocol that answers exactly the requests that were sent, in their order.
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    Args:
+        config: configuration of the server.
+        server_state: what its connections share: themselves, their tasks, the number of
+            requests, and the headers of every response.
+        app_state: state of the app's lifespan.
+        _loop: the event loop.
+    """
+
+    transport: asyncio.Transport
+
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        if not config.loaded:
+            config.load()
+        self.loop = _loop or asyncio.get_running_loop()
+        self.server_state = server_state
         self.reading = NOTHING
-        # Requests without a complete response, the oldest first.
-        self.unanswered: deque[RequestResponseCycle] = deque()
+        # Requests without a complete response, the oldest first: an app responds to
+        # that one, the others wait.
+        self.unanswered: deque[Exchange] = deque()
+        self._running: Exchange | None = None
+        self._app = config.loaded_app
+        self._app_state = app_state
+        self._root_path = config.root_path
+        self._parser = self._create_parser()
         self._is_input_over = False
         self._rejection: bytes | None = None
+        self._is_reading_paused = False
+        self.is_write_paused = False
+        self._can_write = asyncio.Event()
+
+    def _create_parser(self) -> httptools.HttpRequestParser:
+        parser = httptools.HttpRequestParser(self)
+        # What follows a request with `Connection: close` is not an error.
+        parser.set_dangerous_leniencies(lenient_data_after_close=True)
+        return parser
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # a stream's
+        """Wait for requests."""
+        self.transport = transport
+        self.server_state.connections.add(self)  # type: ignore[arg-type]  # its own only
+        self._scope: Scope = {
+            'type': 'http',
+            'asgi': {'version': '3.0', 'spec_version': '2.3'},
+            'scheme': 'https' if is_ssl(transport) else 'http',
+            'server': get_local_addr(transport),
+            'client': get_remote_addr(transport),
+            'root_path': self._root_path,
+        }
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Report the end to all requests; uvicorn reports it to the newest."""
-        for cycle in self.unanswered:
-            _disconnect(cycle)
-        # NOTE(memory): after an error, uvicorn keeps the timer and all it refers to.
-        self._unset_keepalive_if_required()
-        super().connection_lost(exc)
+        """Report the end to the app."""
+        self.server_state.connections.discard(self)
+        for exchange in self.unanswered:
+            exchange.disconnect()
+        self.unanswered.clear()
+        self.resume_writing()
 
     def data_received(self, data: bytes) -> None:
         """Parse data, unless what follows is not HTTP or was rejected."""
         if self._is_input_over:
             return
         try:
-            self.parser.feed_data(data)
+            self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as ex:
             self._continue(memoryview(data)[ex.args[0] :])
         except httptools.HttpParserError:
             self._reject()
+        if self.unanswered and self.unanswered[0] is not self._running:
+            exchange = self._running = self.unanswered[0]
+            self._keep(eager.start(self.loop, exchange.run()))
+
+    def _keep(self, task: asyncio.Task[None] | None) -> None:
+        """Let the server wait for a task, and cancel it if it takes too long."""
+        if task is not None:
+            self.server_state.tasks.add(task)
+            task.add_done_callback(self.server_state.tasks.discard)
 
     def _continue(self, rest: memoryview) -> None:
         """Parse what follows a head with an offer to upgrade, or `CONNECT`."""
@@ -76,7 +136,7 @@ class FramedProtocol(HttpToolsProtocol):
                 return
             try:
                 self._ignore_upgrade()
-                self.parser.feed_data(rest)
+                self._parser.feed_data(rest)
                 return
             except httptools.HttpParserUpgrade as ex:
                 rest = rest[ex.args[0] :]
@@ -84,105 +144,145 @@ class FramedProtocol(HttpToolsProtocol):
                 self._reject()
                 return
 
-    def _reject(self) -> None:
-        msg = 'Invalid HTTP request received.'
-        self.logger.warning(msg)
-        self.send_400_response(msg)
-
     def _ignore_upgrade(self) -> None:
         """Parse a head again without its `Upgrade` (RFC 9110, section 7.8).
 
         The parser is past the head, and would take the body for another request.
         """
-        version = self.parser.get_http_version().encode()
-        lines = [b'%s %s HTTP/%s' % (self.parser.get_method(), self.url, version)]
+        version = self._parser.get_http_version().encode()
+        lines = [b'%s %s HTTP/%s' % (self._parser.get_method(), self._url, version)]
         lines += [
             b'%s: %s' % (name, value)
-            for name, value in self.headers
+            for name, value in self._headers
             if name != b'upgrade'
         ]
-        self.parser = httptools.HttpRequestParser(self)
-        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as before
-        self.parser.feed_data(b'\r\n'.join([*lines, b'', b'']))
+        self._parser = self._create_parser()
+        self._parser.feed_data(b'\r\n'.join([*lines, b'', b'']))
 
     def on_message_begin(self) -> None:
         """Begin the head of a request."""
-        # NOTE(limits): not for any data, as a client could send empty lines for ever.
-        self._unset_keepalive_if_required()
-        super().on_message_begin()
         self.reading = HEAD
+        self._url = b''
+        self._headers: list[tuple[bytes, bytes]] = []
+
+    def on_url(self, url: bytes) -> None:
+        """Add to the request target."""
+        self._url += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Add a header, or a trailer, which is ignored (RFC 9110, section 6.5.1)."""
+        if self.reading is HEAD:
+            self._headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
-        """End the head of a request, and check it."""
-        # PERF: called for each request, so what is rare is in methods of its own.
-        is_upgrade = self.parser.should_upgrade()
-        if is_upgrade and self.parser.get_method() != b'CONNECT':
+        """End the head of a request, and respond once those before it are answered."""
+        parser, headers = self._parser, self._headers
+        method = parser.get_method()
+        is_upgrade = parser.should_upgrade()
+        if is_upgrade and method != b'CONNECT':
             return  # the head is parsed again
-        if self.expect_100_continue:
-            self.expect_100_continue = self.parser.get_http_version() != '1.0'
-        if [name for name, _ in self.headers].count(b'host') == 1:
-            super().on_headers_complete()
-        else:
-            self._check_host()
-        if is_upgrade:
-            self.cycle.keep_alive = False
-        self.unanswered.append(self.cycle)
+        version = parser.get_http_version()
+        url = httptools.parse_url(self._url)
+        scope: Scope = {
+            **self._scope,
+            'http_version': version,
+            'method': method.decode('ascii'),
+            'path': self._root_path + urllib.parse.unquote(url.path.decode('ascii')),
+            'raw_path': self._root_path.encode() + url.path,
+            'query_string': url.query or b'',
+            'headers': headers,
+            'state': self._app_state.copy(),
+        }
+        names = [name for name, _ in headers]
+        is_1_0 = version == '1.0'
+        # Exactly one, except in HTTP/1.0 (RFC 9112, section 3.2).
+        has_host = names.count(b'host') == 1 or (is_1_0 and b'host' not in names)
+        exchange = self._receiving = Exchange(
+            self,
+            self._app if has_host else _reject_host,
+            scope,
+            keep_alive=not is_1_0 and not is_upgrade and parser.should_keep_alive(),
+            expects_continue=not is_1_0 and (b'expect', b'100-continue') in headers,
+        )
         self.reading = BODY
-        # NOTE(trailers): they are added to this list, which no request refers to.
-        self.headers = []
+        self.unanswered.append(exchange)
+        if len(self.unanswered) > 1:
+            self._pause_reading()
 
-    def _check_host(self) -> None:
-        """Reject a request without one `Host`, except HTTP/1.0 (RFC 9112, 3.2)."""
-        app = self.app
-        if self.parser.get_http_version() != '1.0' or b'host' in dict(self.headers):
-            self.app = _reject_host
-        try:
-            super().on_headers_complete()
-        finally:
-            self.app = app
+    def on_body(self, body: bytes) -> None:
+        """Pass content on."""
+        if self._receiving.feed(body):
+            self._pause_reading()
 
     def on_message_complete(self) -> None:
         """End a request."""
         if self.reading is BODY:
             self.reading = NOTHING
-            super().on_message_complete()
+            self._receiving.end_body()
 
-    def on_response_complete(self) -> None:
-        """End a response."""
+    def end_response(self, exchange: Exchange) -> None:
+        """End a response, and begin with the next one."""
+        self.server_state.total_requests += 1
         self.unanswered.popleft()
-        super().on_response_complete()
-        if self._rejection is not None:
+        if not exchange.keep_alive:
+            self.transport.close()
+        elif self.unanswered:
+            exchange = self._running = self.unanswered[0]
+            # NOTE(fairness): a task, as thousands of requests may be waiting.
+            self._keep(self.loop.create_task(exchange.run()))
+        else:
             self._reject_if_due()
+        self.resume_reading()
 
-    def send_400_response(self, msg: str) -> None:
+    def _reject(self) -> None:
         """Reject malformed data, after the responses to earlier requests."""
+        log.warning('Malformed HTTP request rejected.')
         self._is_input_over = True
-        self._rejection = _bad_request(msg)
+        self._rejection = _bad_request()
         if self.reading is BODY:
-            if self.cycle.response_started and not self.pipeline:
+            if self._receiving.has_started:
                 self.transport.close()
                 return
-            if self.pipeline:
-                self.pipeline.popleft()
-            _disconnect(self.unanswered.pop())
-        self._reject_if_due()
+            self.unanswered.pop().disconnect()
+        if not self.unanswered:
+            self._reject_if_due()
 
     def _reject_if_due(self) -> None:
-        if self._rejection and not self.unanswered and not self.transport.is_closing():
+        if self._rejection is not None and not self.transport.is_closing():
             self.transport.write(self._rejection)
             self.transport.close()
 
+    def _pause_reading(self) -> None:
+        if not self._is_reading_paused:
+            self._is_reading_paused = True
+            self.transport.pause_reading()
 
-def _disconnect(cycle: RequestResponseCycle) -> None:
-    """Report to the app that the client of a request is gone."""
-    cycle.disconnected = True
-    cycle.message_event.set()
+    def resume_reading(self) -> None:
+        """Read on, unless several requests wait for their responses."""
+        if self._is_reading_paused and len(self.unanswered) < 2:
+            self._is_reading_paused = False
+            if not self.transport.is_closing():
+                self.transport.resume_reading()
+
+    def pause_writing(self) -> None:
+        """Let apps wait until the client has read."""
+        self.is_write_paused = True
+        self._can_write.clear()
+
+    def resume_writing(self) -> None:
+        """Let apps send again."""
+        self.is_write_paused = False
+        self._can_write.set()
+
+    async def drain(self) -> None:
+        """Wait until the client has read, or is gone."""
+        await self._can_write.wait()
 
 
-def _bad_request(msg: str) -> bytes:
+def _bad_request() -> bytes:
     date = formatdate(usegmt=True)
     headers = {'date': date, 'connection': 'close'}
-    problem = problem_response(400, msg, headers=headers)
+    problem = problem_response(400, 'Malformed HTTP request.', headers=headers)
     lines = [f'{name}: {value}' for name, value in problem.headers.items()]
     head = '\r\n'.join(['HTTP/1.1 400 Bad Request', *lines, '\r\n'])
     return head.encode() + problem.body
@@ -190,9 +290,4 @@ def _bad_request(msg: str) -> bytes:
 
 async def _reject_host(scope: Any, receive: Any, send: Any) -> None:
     """Serve a request without `Host`, or with more than one (ASGI application)."""
-    problem = problem_response(
-        400, 'Exactly one Host header is required.', headers={'connection': 'close'}
-    )
-    headers = problem.asgi_headers()
-    await send({'type': 'http.response.start', 'status': 400, 'headers': headers})
-    await send({'type': 'http.response.body', 'body': problem.body})
+    await send_problem(send, 400, 'Exactly one Host header is required.')

@@ -46,14 +46,6 @@ def _time(record: logging.LogRecord) -> str:
     return time.isoformat(timespec='milliseconds')
 
 
-class WithoutCutResponses(logging.Filter):
-    """Drops uvicorn's line about a response that the service has cut off and logged."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        """Return whether a record is to be logged."""
-        return 'without completing response' not in record.getMessage()
-
-
 def log_config(form: str) -> dict[str, Any]:
     """Return the configuration of logging for uvicorn (`logging.config.dictConfig`).
 
@@ -65,12 +57,10 @@ def log_config(form: str) -> dict[str, Any]:
         'version': 1,
         'disable_existing_loggers': False,
         'formatters': {'line': {'()': f'{__name__}.{formatter}'}},
-        'filters': {'cut': {'()': f'{__name__}.WithoutCutResponses'}},
         'handlers': {
             'stderr': {
                 'class': 'logging.StreamHandler',
                 'formatter': 'line',
-                'filters': ['cut'],
                 'stream': 'ext://sys.stderr',
             },
             'stdout': {

@@ -8,13 +8,13 @@ import itertools
 import re
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, Literal, Protocol, cast, runtime_checkable
 
 import falcon.asgi
 
 from ..models import Image
-from .asgi_types import Headers, ResponseHead, Scope
+from .asgi_types import Headers, Scope
 
 # The only key that the service writes to a scope.
 SCOPE_KEY = 'asgilook.record'
@@ -79,8 +79,7 @@ class Record:
         target: canonical path, with the query if there is one; None for another
             spelling of a path.
         headers: request headers by their names in lower case.
-        request_id: the client's `X-Request-ID` if it is valid, else a new one.
-        returns_id: whether the client has sent that id.
+        returns_id: whether the client has sent a valid `X-Request-ID`.
         route: URL template of the resource; None if there is none.
         representation: what the resource has identified.
         cache: the tier that had the response, or a miss; None if it is not cacheable.
@@ -91,11 +90,11 @@ class Record:
     """
 
     __slots__ = (
+        '_request_id',
         'cache',
         'headers',
         'method',
         'representation',
-        'request_id',
         'response_headers',
         'returns_id',
         'route',
@@ -110,30 +109,29 @@ class Record:
         self.started = time.perf_counter()
         self.method: str = scope['method']
         self.target = _target(scope)
-        self.headers = _by_name(scope['headers'])
-        given = self.headers.get(b'x-request-id')
+        self.headers = headers = _by_name(scope['headers'])
+        given = headers.get(b'x-request-id')
         self.returns_id = given is not None and _VALID_ID.fullmatch(given) is not None
-        self.request_id = (
-            str(given, 'ascii')
-            if given is not None and self.returns_id
-            else f'{_process}-{next(_numbers):x}'
-        )
+        self._request_id = given.decode() if given and self.returns_id else None
         self.route: str | None = None
         self.representation: Representation | None = None
         self.cache: CacheResult | None = None
         self.status = 500
-        self.response_headers: ResponseHead | None = None
+        self.response_headers: Iterable[tuple[bytes, bytes]] | None = None
         self.sent = 0
         self.seconds = 0.0
+
+    @property
+    def request_id(self) -> str:
+        """The client's `X-Request-ID` if it is valid, else a new one."""
+        if self._request_id is None:
+            self._request_id = f'{_process}-{next(_numbers):x}'
+        return self._request_id
 
     @property
     def has_started(self) -> bool:
         """Whether the head of the response has been sent."""
         return self.response_headers is not None
-
-    def finish(self) -> None:
-        """Take the duration."""
-        self.seconds = time.perf_counter() - self.started
 
 
 def record_of(req: falcon.asgi.Request) -> Record:

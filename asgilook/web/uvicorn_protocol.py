@@ -1,11 +1,10 @@
-"""uvicorn's HTTP protocol with limits on clients, and one write per small response.
+"""The HTTP protocol of `asgilook serve`: a protocol for uvicorn that limits clients.
 
-uvicorn has no time or size limit on the head of a request, nor on a body that continues
-after its response (https://github.com/Kludex/uvicorn/issues/157). Its limit on
-connections rejects every client as soon as idle connections have reached it, and its
-shutdown closes idle connections on which a request may be on its way.
-
-NOTE(uvicorn): this overrides undocumented methods; see framing.py.
+uvicorn's own protocols have no time or size limit on the head of a request, nor on a
+body that continues after its response
+(https://github.com/Kludex/uvicorn/issues/157). Its limit on connections rejects every
+client as soon as idle connections have reached it, and its shutdown closes idle
+connections on which a request may be on its way.
 """
 
 from __future__ import annotations
@@ -13,7 +12,10 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from .connections import OneWrite, ServerConnections, max_connections
+import uvicorn
+
+from .connections import MovableTimer, ServerConnections, max_connections
+from .exchange import Exchange
 from .framing import BODY, HEAD, NOTHING, FramedProtocol
 
 # Limits on the head of a request, in seconds and bytes. The size is also that of
@@ -38,31 +40,34 @@ DRAIN_TIMEOUT = 1.0
 class LimitedProtocol(FramedProtocol):
     """Protocol that limits slow clients and endless requests."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(self, config: uvicorn.Config, *args: Any, **kwargs: Any) -> None:
+        super().__init__(config, *args, **kwargs)
         # NOTE(state): kept on uvicorn's `ServerState`, which all connections of one
         # server share: a process can run several servers.
         self._shared: ServerConnections = vars(self.server_state).setdefault(
             'asgilook', ServerConnections()
         )
-        self._limit: asyncio.TimerHandle | None = None
-        self._stall: asyncio.TimerHandle | None = None
+        # For the client to send a request, and to read a response.
+        self._limit = MovableTimer(self.loop, lambda: self.transport.close())
+        self._stall = MovableTimer(self.loop, lambda: self.transport.abort())
+        self._keep_alive_timeout = config.timeout_keep_alive
+        self._is_kept_alive = False
         self._header_size = 0
         self._has_progress = False
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # a stream's
         """Wait for the first request; above the limit, close an idle connection."""
-        super().connection_made(OneWrite(transport, self.loop))  # type: ignore[arg-type]
+        super().connection_made(transport)
         self._shared.add_idle(self)
-        if len(self.connections) > max_connections():
+        if len(self.server_state.connections) > max_connections():
             self._shared.close_longest_idle()
-        self._set_limit(DRAIN_TIMEOUT if self._shared.is_draining else HEADER_TIMEOUT)
+        self._limit.set(DRAIN_TIMEOUT if self._shared.is_draining else HEADER_TIMEOUT)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Cancel the timers."""
         self._shared.discard_idle(self)
-        self._unset_limit()
-        self._unset_stall()
+        self._limit.cancel()
+        self._stall.cancel()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -75,18 +80,20 @@ class LimitedProtocol(FramedProtocol):
             self._header_size += len(data)
             if self._header_size > MAX_HEADER_SIZE:
                 self.transport.close()
-        if self.reading is HEAD and self._limit is None:
-            self._set_limit(HEADER_TIMEOUT)
+        # NOTE(limits): not for any data, as a client could send empty lines for ever.
+        if self.reading is HEAD and (self._is_kept_alive or not self._limit.is_set):
+            self._is_kept_alive = False
+            self._limit.set(HEADER_TIMEOUT)
 
     def on_headers_complete(self) -> None:
         """End the head of a request; the app has its own limits on the body."""
         super().on_headers_complete()
         if self.reading is BODY:
             self._shared.discard_idle(self)
-            if self._limit is not None:
-                self._unset_limit()
+            self._limit.unset()
+            self._is_kept_alive = False
             if self._shared.is_draining:
-                self.cycle.keep_alive = False
+                self.unanswered[-1].keep_alive = False
 
     def on_body(self, body: bytes) -> None:
         """Pass content on."""
@@ -94,58 +101,45 @@ class LimitedProtocol(FramedProtocol):
         super().on_body(body)
 
     def on_message_complete(self) -> None:
-        """End a request."""
-        if self.reading is BODY:
-            self._has_progress = True
-            if self.cycle.response_complete and not self._shared.is_draining:
-                self._unset_limit()
+        """End a request; keep the connection if its response is complete as well."""
         super().on_message_complete()
+        self._has_progress = True
+        if not self.unanswered and not self._shared.is_draining:
+            self._keep_alive()
 
-    def on_response_complete(self) -> None:
+    def end_response(self, exchange: Exchange) -> None:
         """End a response; the rest of the request's body is read and dropped."""
-        is_incomplete = self.unanswered[0].more_body
-        super().on_response_complete()
-        if self.timeout_keep_alive_task is not None:
-            self._shared.add_idle(self)
-            if self._shared.is_draining:
-                self._set_limit(DRAIN_TIMEOUT)
-            elif is_incomplete:
-                self._set_limit(LINGER_TIMEOUT)
+        super().end_response(exchange)
+        if self.unanswered or self.transport.is_closing():
+            return
+        self._shared.add_idle(self)
+        if self._shared.is_draining:
+            self._limit.set(DRAIN_TIMEOUT)
+        elif exchange.more_body:
+            self._limit.set(LINGER_TIMEOUT)
+        elif self.reading is NOTHING:
+            self._keep_alive()
+
+    def _keep_alive(self) -> None:
+        self._is_kept_alive = True
+        self._limit.set(self._keep_alive_timeout)
 
     def pause_writing(self) -> None:
         """Limit the time for which the client reads nothing."""
         super().pause_writing()
-        self._set_stall(STALL_TIMEOUT)
+        self._stall.set(STALL_TIMEOUT)
 
     def resume_writing(self) -> None:
         """Lift the limit: the client reads."""
-        self._unset_stall()
+        self._stall.unset()
         super().resume_writing()
 
     def shutdown(self) -> None:
         """Announce the end with the next response, and wait for it for a moment."""
         self._shared.is_draining = True
         if not self.unanswered:
-            self._set_limit(DRAIN_TIMEOUT)
-        elif not self.cycle.response_started:
-            self.cycle.keep_alive = False
-        if self._stall is not None:
-            self._set_stall(SHUTDOWN_STALL_TIMEOUT)
-
-    def _set_stall(self, seconds: float) -> None:
-        self._unset_stall()
-        self._stall = self.loop.call_later(seconds, self.transport.abort)
-
-    def _unset_stall(self) -> None:
-        if self._stall is not None:
-            self._stall.cancel()
-            self._stall = None
-
-    def _set_limit(self, seconds: float) -> None:
-        self._unset_limit()
-        self._limit = self.loop.call_later(seconds, self.transport.close)
-
-    def _unset_limit(self) -> None:
-        if self._limit is not None:
-            self._limit.cancel()
-            self._limit = None
+            self._limit.set(DRAIN_TIMEOUT)
+        elif not self.unanswered[-1].has_started:
+            self.unanswered[-1].keep_alive = False
+        if self._stall.is_set:
+            self._stall.set(SHUTDOWN_STALL_TIMEOUT)

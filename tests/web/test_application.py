@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator
 from itertools import pairwise
 from typing import Any
@@ -16,7 +15,6 @@ from asgilook.config import Config
 from asgilook.errors import BodyTimeout, StorageUnavailable
 from asgilook.web import uploads
 from asgilook.web.lifespan import Draining
-from asgilook.web.log_format import WithoutCutResponses, log_config
 from asgilook.web.uploads import FORM_OVERHEAD, MIN_RATE, GuardedBody
 
 from .. import samples
@@ -349,15 +347,3 @@ def test_response_that_fails_after_its_head_is_cut_off(
     assert record.exc_info is None
     lines = [line for line in metrics.splitlines() if 'requests_total{' in line]
     assert [line.count('status="500"') for line in lines if '/breaking' in line] == [1]
-
-
-def test_cut_response_is_logged_once_by_the_server() -> None:
-    logging_config = log_config('text')
-    (name,) = logging_config['handlers']['stderr']['filters']
-    assert logging_config['filters'][name]['()'].endswith('WithoutCutResponses')
-    for message, kept in (
-        ('ASGI callable returned without completing response.', False),
-        ('Started server process [1]', True),
-    ):
-        record = logging.LogRecord('uvicorn.error', 40, '', 1, message, (), None)
-        assert WithoutCutResponses().filter(record) is kept

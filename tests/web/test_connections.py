@@ -1,8 +1,7 @@
 from __future__ import annotations
 
-import asyncio
 import resource
-from unittest.mock import Mock, call
+from collections.abc import Callable
 
 import pytest
 
@@ -36,59 +35,102 @@ def test_connections_leave_descriptors_for_files() -> None:
     assert 0 < connections.max_connections() < soft
 
 
-class TestOneWrite:
-    @pytest.fixture
-    def loop(self) -> Mock:
-        return Mock(spec=asyncio.AbstractEventLoop)
+class TestMovableTimer:
+    """All times are those of a loop whose clock the test sets."""
 
     @pytest.fixture
-    def transport(self) -> Mock:
-        return Mock(spec=asyncio.Transport, is_closing=Mock(return_value=False))
+    def loop(self) -> FakeLoop:
+        return FakeLoop()
 
     @pytest.fixture
-    def one_write(self, loop: Mock, transport: Mock) -> connections.OneWrite:
-        return connections.OneWrite(transport, loop)
+    def timer(self, loop: FakeLoop) -> connections.MovableTimer:
+        return connections.MovableTimer(loop, lambda: loop.calls.append(loop.now))  # type: ignore[arg-type]
 
-    def flush(self, loop: Mock) -> None:
-        for scheduled in loop.call_soon.call_args_list:
-            scheduled.args[0]()
-        loop.call_soon.reset_mock()
-
-    def test_two_writes_are_joined(
-        self, loop: Mock, transport: Mock, one_write: connections.OneWrite
+    def test_is_called_once(
+        self, loop: FakeLoop, timer: connections.MovableTimer
     ) -> None:
-        one_write.write(b'head')
-        one_write.write(b'body')
-        self.flush(loop)
-        one_write.write(b'more')
-        self.flush(loop)
-        assert transport.method_calls == [
-            call.is_closing(),
-            call.writelines((b'head', b'body')),
-            call.is_closing(),
-            call.write(b'more'),
-        ]
+        timer.set(5)
+        assert timer.is_set
+        loop.run_until(20)
+        assert loop.calls == [5]
+        assert not timer.is_set
 
-    def test_pending_write_precedes_the_end(
-        self, loop: Mock, transport: Mock, one_write: connections.OneWrite
+    def test_moved_to_a_later_time(
+        self, loop: FakeLoop, timer: connections.MovableTimer
     ) -> None:
-        one_write.write(b'last')
-        one_write.close()
-        self.flush(loop)
-        assert transport.method_calls[1:] == [call.write(b'last'), call.close()]
+        timer.set(5)
+        loop.run_until(4)
+        timer.set(5)
+        timer.set(6)
+        assert len(loop.timers) == 1
+        loop.run_until(20)
+        assert loop.calls == [10]
 
-    def test_client_that_has_hung_up(
-        self, loop: Mock, transport: Mock, one_write: connections.OneWrite
+    def test_moved_to_an_earlier_time(
+        self, loop: FakeLoop, timer: connections.MovableTimer
     ) -> None:
-        transport.is_closing.return_value = True
-        one_write.write(b'head')
-        one_write.write(b'body')
-        one_write.write(b'more')
-        self.flush(loop)
-        assert not transport.write.called
-        assert not transport.writelines.called
+        timer.set(50)
+        timer.set(5)
+        loop.run_until(100)
+        assert loop.calls == [5]
 
-    def test_other_methods_are_those_of_the_transport(
-        self, transport: Mock, one_write: connections.OneWrite
+    def test_unset_and_set_again(
+        self, loop: FakeLoop, timer: connections.MovableTimer
     ) -> None:
-        assert one_write.abort is transport.abort
+        timer.set(5)
+        timer.unset()
+        assert not timer.is_set
+        loop.run_until(20)
+        assert loop.calls == []
+        timer.set(5)
+        timer.unset()
+        timer.set(7)
+        loop.run_until(40)
+        assert loop.calls == [27]
+
+    def test_cancelled(self, loop: FakeLoop, timer: connections.MovableTimer) -> None:
+        timer.cancel()
+        timer.set(5)
+        timer.cancel()
+        assert not timer.is_set
+        assert loop.timers == []
+
+
+class FakeLoop:
+    """The timers of an event loop."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.calls: list[float] = []
+        self.timers: list[FakeHandle] = []
+
+    def time(self) -> float:
+        return self.now
+
+    def call_at(self, when: float, function: Callable[[], None]) -> FakeHandle:
+        handle = FakeHandle(self, when, function)
+        self.timers.append(handle)
+        return handle
+
+    def run_until(self, end: float) -> None:
+        while due := [timer for timer in self.timers if timer.time <= end]:
+            timer = min(due, key=lambda timer: timer.time)
+            self.timers.remove(timer)
+            self.now = timer.time
+            timer.function()
+        self.now = end
+
+
+class FakeHandle:
+    """A timer of `FakeLoop`."""
+
+    def __init__(
+        self, loop: FakeLoop, time: float, function: Callable[[], None]
+    ) -> None:
+        self.loop, self.time, self.function = loop, time, function
+
+    def when(self) -> float:
+        return self.time
+
+    def cancel(self) -> None:
+        self.loop.timers.remove(self)

@@ -55,7 +55,8 @@ class Connection:
         self.transport.write = self._write
         self.transport.writelines = lambda pieces: [*map(self._write, pieces)]
         config = uvicorn.Config(app, http=LimitedProtocol, ws='none', lifespan='off')
-        self.protocol = LimitedProtocol(config, ServerState(), {})
+        self.state = ServerState()
+        self.protocol = LimitedProtocol(config, self.state, {})
         self.protocol.connection_made(self.transport)
 
     def _write(self, data: bytes) -> None:
@@ -73,7 +74,7 @@ class Connection:
         """Run the apps as far as they get."""
         for _ in range(4):
             await asyncio.sleep(0)
-        while any(cycle for cycle in self.protocol.unanswered if not cycle.more_body):
+        while any(not exchange.more_body for exchange in self.protocol.unanswered):
             if self.transport.close.called:
                 break
             await asyncio.sleep(0)
@@ -272,5 +273,5 @@ async def test_end_of_connection_is_reported_to_all_requests() -> None:
     connection.protocol.data_received(request('GET', '/old') + request('GET', '/new'))
     await asyncio.sleep(0.01)
     connection.hang_up()
-    await asyncio.gather(*connection.protocol.tasks)
+    await asyncio.gather(*connection.state.tasks)
     assert ended == ['/old']

@@ -102,9 +102,8 @@ def passed_on() -> dict[str, tuple[set[str], set[str]]]:
         if '.context' in source or 'record import' in source:
             for value, written in accesses(ast.parse(source)):
                 found[value][0 if written else 1].add(name)
-    found['record.seconds'][0].add('web.record')  # by its own method `finish`
     constant = {'headers', 'method', 'request_id', 'returns_id', 'started', 'target'}
-    methods = {'finish', 'has_started'}
+    methods = {'has_started'}
     return {
         value: modules
         for value, modules in found.items()

@@ -256,14 +256,37 @@ async def test_dropped_body_does_not_lift_the_keep_alive_limit(
 
 
 async def test_lost_connection_leaves_no_timer() -> None:
-    protocol = LimitedProtocol(uvicorn.Config(app), ServerState(), {})
+    loop = asyncio.get_running_loop()
+    timers: list[asyncio.TimerHandle] = []
+
+    def call_at(*args: Any) -> asyncio.TimerHandle:
+        timers.append(loop.call_at(*args))
+        return timers[-1]
+
+    spied = Mock(wraps=loop, call_at=call_at)
+    protocol = LimitedProtocol(uvicorn.Config(app), ServerState(), {}, spied)
     protocol.connection_made(Mock(spec=asyncio.Transport, is_closing=lambda: False))
     protocol.data_received(HEAD + b'\r\n')
-    await asyncio.gather(*protocol.tasks)
-    timer = protocol.timeout_keep_alive_task
-    assert timer is not None
+    assert not protocol.unanswered
+    protocol.pause_writing()
     protocol.connection_lost(ConnectionResetError())
-    assert timer.cancelled()
+    assert timers
+    assert all(timer.cancelled() for timer in timers)
+
+
+async def test_limits_are_shared_by_the_connections_of_a_server() -> None:
+    """A connection that begins after a shutdown of its server has little time."""
+    config, state = uvicorn.Config(app), ServerState()
+    closed = []
+    for server_state in state, state, ServerState():
+        transport = Mock(spec=asyncio.Transport, is_closing=lambda: False)
+        protocol = LimitedProtocol(config, server_state, {})
+        protocol.connection_made(transport)
+        protocol.data_received(HEAD + b'\r\n')
+        closed.append(transport.close.called)
+        protocol.shutdown()
+        protocol.connection_lost(None)
+    assert closed == [False, True, False]
 
 
 class TestShutdown:
