@@ -1,4 +1,4 @@
-"""Connections of a server: their number, their shared state, and their timers."""
+"""Connections of a server: their number, shared state, flow control and timers."""
 
 from __future__ import annotations
 
@@ -52,6 +52,43 @@ class ServerConnections:
         connection = next(iter(self._idle))
         self.discard_idle(connection)
         connection.transport.close()
+
+
+class FlowControl:
+    """Pauses reading from a connection, and lets apps wait until they may write."""
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self.is_write_paused = False
+        self._transport = transport
+        self._is_reading_paused = False
+        self._can_write = asyncio.Event()
+
+    def pause_reading(self) -> None:
+        """Leave what the client sends in the system's buffer."""
+        if not self._is_reading_paused:
+            self._is_reading_paused = True
+            self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Read on."""
+        if self._is_reading_paused:
+            self._is_reading_paused = False
+            if not self._transport.is_closing():
+                self._transport.resume_reading()
+
+    def pause_writing(self) -> None:
+        """Let `drain` wait."""
+        self.is_write_paused = True
+        self._can_write.clear()
+
+    def resume_writing(self) -> None:
+        """End the wait of `drain`."""
+        self.is_write_paused = False
+        self._can_write.set()
+
+    async def drain(self) -> None:
+        """Wait until the client has read, or is gone."""
+        await self._can_write.wait()
 
 
 class MovableTimer:

@@ -6,8 +6,8 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Any
 
-from .asgi_types import App, Event, Scope, Send
-from .problems import problem_response
+from .asgi_types import App, Event, Scope
+from .rejections import send_problem
 from .response_head import CHUNKED, LENGTH, NO_CONTENT, Framing, encode_head
 
 if TYPE_CHECKING:
@@ -144,8 +144,8 @@ class Exchange:
         Raises ValueError or RuntimeError, and sends nothing, where the client could not
         parse the response.
         """
-        if self._connection.is_write_paused:
-            await self._connection.drain()
+        if self._connection.flow.is_write_paused:
+            await self._connection.flow.drain()
         if self.is_disconnected:
             return
         if message['type'] == 'http.response.start':
@@ -207,11 +207,3 @@ class Exchange:
             transport.writelines((head, data))
         else:
             transport.write(head)
-
-
-async def send_problem(send: Send, status: int, detail: str | None = None) -> None:
-    """Respond with an error, and close the connection."""
-    problem = problem_response(status, detail, headers={'connection': 'close'})
-    headers = problem.asgi_headers()
-    await send({'type': 'http.response.start', 'status': status, 'headers': headers})
-    await send({'type': 'http.response.body', 'body': problem.body})

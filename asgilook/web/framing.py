@@ -14,7 +14,6 @@ import enum
 import logging
 import urllib.parse
 from collections import deque
-from email.utils import formatdate
 from typing import Any
 
 import httptools
@@ -24,8 +23,9 @@ from uvicorn.server import ServerState
 
 from . import eager
 from .asgi_types import Scope
-from .exchange import Exchange, send_problem
-from .problems import problem_response
+from .connections import FlowControl
+from .exchange import Exchange
+from .rejections import bad_request, reject_host
 
 log = logging.getLogger(__name__)
 
@@ -77,9 +77,6 @@ class FramedProtocol(asyncio.Protocol):
         self._parser = self._create_parser()
         self._is_input_over = False
         self._rejection: bytes | None = None
-        self._is_reading_paused = False
-        self.is_write_paused = False
-        self._can_write = asyncio.Event()
 
     def _create_parser(self) -> httptools.HttpRequestParser:
         parser = httptools.HttpRequestParser(self)
@@ -90,6 +87,7 @@ class FramedProtocol(asyncio.Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # a stream's
         """Wait for requests."""
         self.transport = transport
+        self.flow = FlowControl(transport)
         self.server_state.connections.add(self)  # type: ignore[arg-type]  # its own only
         self._scope: Scope = {
             'type': 'http',
@@ -199,7 +197,7 @@ class FramedProtocol(asyncio.Protocol):
         has_host = names.count(b'host') == 1 or (is_1_0 and b'host' not in names)
         exchange = self._receiving = Exchange(
             self,
-            self._app if has_host else _reject_host,
+            self._app if has_host else reject_host,
             scope,
             keep_alive=not is_1_0 and not is_upgrade and parser.should_keep_alive(),
             expects_continue=not is_1_0 and (b'expect', b'100-continue') in headers,
@@ -207,12 +205,12 @@ class FramedProtocol(asyncio.Protocol):
         self.reading = BODY
         self.unanswered.append(exchange)
         if len(self.unanswered) > 1:
-            self._pause_reading()
+            self.flow.pause_reading()
 
     def on_body(self, body: bytes) -> None:
         """Pass content on."""
         if self._receiving.feed(body):
-            self._pause_reading()
+            self.flow.pause_reading()
 
     def on_message_complete(self) -> None:
         """End a request."""
@@ -238,7 +236,7 @@ class FramedProtocol(asyncio.Protocol):
         """Reject malformed data, after the responses to earlier requests."""
         log.warning('Malformed HTTP request rejected.')
         self._is_input_over = True
-        self._rejection = _bad_request()
+        self._rejection = bad_request()
         if self.reading is BODY:
             if self._receiving.has_started:
                 self.transport.close()
@@ -252,42 +250,15 @@ class FramedProtocol(asyncio.Protocol):
             self.transport.write(self._rejection)
             self.transport.close()
 
-    def _pause_reading(self) -> None:
-        if not self._is_reading_paused:
-            self._is_reading_paused = True
-            self.transport.pause_reading()
-
     def resume_reading(self) -> None:
         """Read on, unless several requests wait for their responses."""
-        if self._is_reading_paused and len(self.unanswered) < 2:
-            self._is_reading_paused = False
-            if not self.transport.is_closing():
-                self.transport.resume_reading()
+        if len(self.unanswered) < 2:
+            self.flow.resume_reading()
 
     def pause_writing(self) -> None:
         """Let apps wait until the client has read."""
-        self.is_write_paused = True
-        self._can_write.clear()
+        self.flow.pause_writing()
 
     def resume_writing(self) -> None:
         """Let apps send again."""
-        self.is_write_paused = False
-        self._can_write.set()
-
-    async def drain(self) -> None:
-        """Wait until the client has read, or is gone."""
-        await self._can_write.wait()
-
-
-def _bad_request() -> bytes:
-    date = formatdate(usegmt=True)
-    headers = {'date': date, 'connection': 'close'}
-    problem = problem_response(400, 'Malformed HTTP request.', headers=headers)
-    lines = [f'{name}: {value}' for name, value in problem.headers.items()]
-    head = '\r\n'.join(['HTTP/1.1 400 Bad Request', *lines, '\r\n'])
-    return head.encode() + problem.body
-
-
-async def _reject_host(scope: Any, receive: Any, send: Any) -> None:
-    """Serve a request without `Host`, or with more than one (ASGI application)."""
-    await send_problem(send, 400, 'Exactly one Host header is required.')
+        self.flow.resume_writing()
