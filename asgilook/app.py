@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+from typing import NoReturn
+
 import falcon
 from falcon.media import MessagePackHandler
 
@@ -26,6 +29,13 @@ from .web.lifespan import Draining, Lifespan
 from .web.problems import add_error_handlers
 from .web.representations import LIST_KEYS
 from .web.urls import CanonicalUrls, CanonicalUUID, PixelSize
+
+log = logging.getLogger(__name__)
+
+_HINT = (
+    'asgilook.app only has the factory of the app: run `python -m asgilook`, or '
+    '`uvicorn asgilook.asgi:app`'
+)
 
 
 def create_app(config: Config | None = None) -> Application:
@@ -85,3 +95,14 @@ def create_app(config: Config | None = None) -> Application:
     add_gallery(app)
     add_error_handlers(app)
     return app
+
+
+def __getattr__(name: str) -> NoReturn:
+    """Log a hint for `uvicorn asgilook.app:app`, the tutorial's first command."""
+    if name == 'app':
+        log.error(_HINT)
+    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+
+
+if __name__ == '__main__':
+    raise SystemExit(_HINT)

@@ -8,6 +8,7 @@ import os
 import re
 import uuid
 from collections.abc import Awaitable, Callable, Iterator, Mapping
+from difflib import get_close_matches
 from typing import Any
 
 from . import backend_urls, validators
@@ -16,6 +17,11 @@ from .backend_urls import redact
 ENV_PREFIX = 'ASGI_LOOK_'
 DEFAULT_CACHE_TTL = 3600
 DEFAULT_STORAGE_PATH = '/tmp/asgilook'  # noqa: S108 (the tutorial's; warned about)
+
+# Of names, from 0 to 1, for a suggestion: `TOKEN` to `API_TOKEN` has 0.77.
+_SIMILARITY = 0.6
+# Options of the command line, which are no settings.
+_OPTIONS = ('host', 'port', 'workers')
 
 
 class ConfigError(ValueError):
@@ -147,7 +153,7 @@ class Config:
     )
     api_token: str | None = _setting(
         'none',
-        validators.optional_text,
+        validators.tokens,
         'bearer token that POST and DELETE require; several, separated by commas, '
         'allow rotation',
         secret=True,
@@ -170,7 +176,7 @@ class Config:
         for name in environ:
             if name.startswith(ENV_PREFIX) and name not in _variables():
                 shown = _shown_unknown(name, environ[name])
-                raise ConfigError('unknown setting', name, shown)
+                raise ConfigError(f'unknown setting{_advice(name)}', name, shown)
         for field in settings():
             setattr(self, field.name, _read(field, environ))
         self.create_redis_pool: Callable[[Any], Awaitable[Any]] = create_redis_pool
@@ -187,27 +193,49 @@ def settings() -> tuple[dataclasses.Field[Any], ...]:
 def misspelled_variables(environ: Mapping[str, str]) -> dict[str, str]:
     """Return variables that are probably meant to be settings, and the right names.
 
-    They differ in case and punctuation only, such as `ASGILOOK_API_TOKEN`.
+    Their prefix is spelled differently, as in `ASGILOOK_API_TOKEN`.
     """
-    known = {_letters(name): name for name in _variables()}
-    return {
-        name: known[_letters(name)]
-        for name in environ
-        if _letters(name) in known and name not in _variables()
-    }
+    found = {}
+    for name in environ:
+        is_prefixed = re.match('ASGI_?LOOK_', name.upper())
+        if is_prefixed and not name.startswith(ENV_PREFIX):
+            for meant in _similar(name)[:1]:
+                found[name] = meant
+    return found
+
+
+def _similar(name: str) -> list[str]:
+    """Return up to three settings with a similar name, the most similar one first.
+
+    These are the ones with the same first word, if there are any.
+    """
+    word = re.sub('^ASGI_?LOOK_?', '', name.upper())
+    names = [field.name.upper() for field in settings()]
+    related = [each for each in names if each.split('_')[0] == word.split('_')[0]]
+    cutoff = 0.0 if related else _SIMILARITY
+    found = get_close_matches(word, related or names, 3, cutoff)
+    return [ENV_PREFIX + each for each in found]
+
+
+def _advice(name: str) -> str:
+    """Return what may have been meant by an unknown setting."""
+    option = name.removeprefix(ENV_PREFIX).lower()
+    if option in _OPTIONS:
+        return f'; use the option --{option} of `asgilook serve`'
+    similar = _similar(name)
+    if similar:
+        return f'; did you mean {" or ".join(similar)}?'
+    return '; `asgilook config` lists all settings'
 
 
 def _variables() -> list[str]:
     return [ENV_PREFIX + field.name.upper() for field in settings()]
 
 
-def _letters(name: str) -> str:
-    return re.sub('[^A-Z0-9]', '', name.upper())
-
-
 def _shown_unknown(name: str, value: str) -> str:
     """Hide the value of an unknown setting that may be a misspelled secret."""
-    is_secret = re.search('TOKEN|SECRET|PASSWORD|KEY', name.upper())
+    names = ' '.join([name.upper(), *_similar(name)])
+    is_secret = re.search('TOKEN|SECRET|PASS|KEY|AUTH|CREDENTIAL', names)
     return '***' if is_secret else redact(value)
 
 
@@ -233,7 +261,7 @@ def needs_extra(config: Config, setting: str, extra: str) -> Iterator[None]:
     try:
         yield
     except ModuleNotFoundError as ex:
-        problem = f'needs {ex.name}: pip install asgilook[{extra}]'
+        problem = f"needs {ex.name}: pip install '.[{extra}]' in the folder of asgilook"
         raise setting_error(config, setting, problem) from None
 
 

@@ -122,7 +122,7 @@ class Images:
         """Remove an image, with its thumbnails and every cached copy."""
         if self.config.api_token is None:
             raise falcon.HTTPForbidden(
-                description='Deleting images requires the setting api_token.'
+                description='Deleting images requires the setting ASGI_LOOK_API_TOKEN.'
             )
         image = await self._store.get(image_id)
         await self._store.delete(image)
@@ -184,6 +184,7 @@ class Thumbnails:
     ) -> None:
         self._store = store
         self._format = format_
+        self._min_thumb_size = config.min_thumb_size
         self._representations = Representations(config, store)
 
     async def identify(
@@ -196,7 +197,11 @@ class Thumbnails:
         image = await self._store.get(image_id)
         representation = self._representations.thumbnail(image, size, self._format)
         if representation is None:
-            raise ImageNotFound('This image has no thumbnail of that size.')
+            sizes = image.reductions(self._min_thumb_size)
+            listed = ', '.join(f'{width}x{height}' for width, height in sizes)
+            raise ImageNotFound(
+                f'This image has no thumbnail of that size; it has {listed or "none"}.'
+            )
         return representation
 
     async def on_get(

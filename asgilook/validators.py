@@ -14,9 +14,13 @@ def text(value: str) -> str:
     return value
 
 
-def optional_text(value: str) -> str | None:
-    """Return any text, or None for `none`."""
-    return None if value.lower() == 'none' else value
+def tokens(value: str) -> str | None:
+    """Return comma-separated bearer tokens, or None for `none`."""
+    if value.lower() == 'none':
+        return None
+    if not value.isascii() or not value.isprintable() or not value.strip(', '):
+        raise ValueError('must be one or more tokens of ASCII characters, or none')
+    return value
 
 
 def integer(minimum: int, maximum: int = 2**53) -> Callable[[str], int]:
@@ -45,7 +49,9 @@ def seconds(value: str) -> float:
     except ValueError:
         number = 0.0
     if not 0 < number <= 86400:
-        raise ValueError('must be a number of seconds, above 0 and at most 86400')
+        raise ValueError(
+            'must be a number of seconds without a unit, above 0 and at most 86400'
+        )
     return number
 
 

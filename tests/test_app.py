@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import os
+import runpy
 import sys
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import falcon.asgi
 import falcon.inspect
 import pytest
+import uvicorn.importer
 from falcon.testing import ASGIConductor, TestClient
 
 import asgilook
@@ -147,3 +149,25 @@ def test_asgi_module_with_a_bad_setting(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setenv('ASGI_LOOK_THREADS', 'many')
     with pytest.raises(SystemExit, match="ASGI_LOOK_THREADS='many'"):
         load_asgi(monkeypatch)
+
+
+def test_command_of_the_tutorial_gets_a_hint(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with pytest.raises(uvicorn.importer.ImportFromStringError):
+        uvicorn.importer.import_from_string('asgilook.app:app')
+    (record,) = caplog.records
+    assert record.levelname == 'ERROR'
+    assert '`python -m asgilook`' in record.getMessage()
+    assert '`uvicorn asgilook.asgi:app`' in record.getMessage()
+    assert not hasattr(asgilook.app, 'other')
+    assert len(caplog.records) == 1
+
+
+def test_running_the_module_gets_a_hint() -> None:
+    # runpy warns that the module is imported already.
+    with (
+        pytest.warns(RuntimeWarning, match='asgilook.app'),
+        pytest.raises(SystemExit, match='run `python -m asgilook`'),
+    ):
+        runpy.run_module('asgilook.app', run_name='__main__')

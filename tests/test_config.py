@@ -122,7 +122,6 @@ def test_empty_value_is_the_default(name: str) -> None:
 @pytest.mark.parametrize(
     ('name', 'text'),
     [
-        ('redis_host', 'localhost'),
         ('redis_host', 'http://localhost'),
         ('redis_host', 'redis://localhost:port'),
         ('redis_host', 'redis://localhost:65536'),
@@ -153,6 +152,7 @@ def test_empty_value_is_the_default(name: str) -> None:
         ('threads', '257'),
         ('queue_size', '-1'),
         ('page_size', '0'),
+        ('render_timeout', '30s'),
         ('cors_origins', 'a.example'),
         ('cors_origins', 'https://a.example/'),
         ('cors_origins', 'https://a.example,'),
@@ -168,30 +168,49 @@ def test_bad_value_is_named(name: str, text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    'name', ['ASGI_LOOK_PAGESIZE', 'ASGI_LOOK_', 'ASGI_LOOK_page_size']
+    ('name', 'advice'),
+    [
+        ('PAGESIZE', 'did you mean ASGI_LOOK_PAGE_SIZE?'),
+        ('page_size', 'did you mean ASGI_LOOK_PAGE_SIZE?'),
+        ('STORAGE', 'did you mean ASGI_LOOK_STORAGE_URL or ASGI_LOOK_STORAGE_PATH?'),
+        ('CORS', 'did you mean ASGI_LOOK_CORS_ORIGINS?'),
+        ('PORT', 'use the option --port of `asgilook serve`'),
+        ('UPLOAD_LIMIT', '`asgilook config` lists all settings'),
+        ('', '`asgilook config` lists all settings'),
+    ],
 )
-def test_unknown_variable_is_named(name: str) -> None:
-    with pytest.raises(ConfigError, match=f"{name}='7': unknown setting"):
-        Config({name: '7'})
-
-
-@pytest.mark.parametrize('name', ['ASGI_LOOK_API_TOKENS', 'ASGI_LOOK_S3_SECRET'])
-def test_unknown_variable_may_be_a_secret(name: str) -> None:
+def test_unknown_variable_is_named(name: str, advice: str) -> None:
     with pytest.raises(ConfigError) as raised:
-        Config({name: 's3cret'})
-    assert str(raised.value) == f"{name}='***': unknown setting"
+        Config({f'ASGI_LOOK_{name}': '7'})
+    assert str(raised.value) == f"ASGI_LOOK_{name}='7': unknown setting; {advice}"
+
+
+@pytest.mark.parametrize('name', ['API_TOKENS', 'S3_SECRET', 'API_TOKN', 'TOKN'])
+def test_unknown_variable_may_be_a_secret(name: str) -> None:
+    with pytest.raises(ConfigError, match=r"='[*]{3}': unknown setting; ") as raised:
+        Config({f'ASGI_LOOK_{name}': 's3cret'})
+    assert 's3cret' not in str(raised.value)
+
+
+@pytest.mark.parametrize('value', [',', ' , ', 't\u00f6ken', 'a\nb'])
+def test_unusable_token_is_rejected_without_showing_it(value: str) -> None:
+    with pytest.raises(ConfigError, match=r"^ASGI_LOOK_API_TOKEN='[*]{3}': must be"):
+        Config({'ASGI_LOOK_API_TOKEN': value})
 
 
 def test_misspelled_variables() -> None:
     environ = {
         'ASGI_LOOK_API_TOKEN': 'a',
         'ASGILOOK_API_TOKEN': 'b',
+        'ASGILOOK_TOKEN': 'c',
         'asgi_look_page_size': '7',
         'ASGILOOK_HOME': '/home',
+        'ASGILOOK': 'x',
         'PAGE_SIZE': '7',
     }
     assert misspelled_variables(environ) == {
         'ASGILOOK_API_TOKEN': 'ASGI_LOOK_API_TOKEN',
+        'ASGILOOK_TOKEN': 'ASGI_LOOK_API_TOKEN',
         'asgi_look_page_size': 'ASGI_LOOK_PAGE_SIZE',
     }
 

@@ -595,7 +595,7 @@ def test_delete_leaves_the_others(
 def test_delete_without_token_setting(
     config: Config, client: TestClient, image: Json
 ) -> None:
-    assert 'api_token' in problem(client.simulate_delete(image['image']), 403)
+    assert 'ASGI_LOOK_API_TOKEN' in problem(client.simulate_delete(image['image']), 403)
     assert files(config) == {image['id']}
 
 

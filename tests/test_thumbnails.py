@@ -158,6 +158,18 @@ def test_thumbnail_of_unknown_image(client: TestClient, renders: Renders) -> Non
     assert renders.count == 0
 
 
+@pytest.mark.parametrize(
+    ('picture', 'sizes'),
+    [(samples.photo(512, 256), '256x128, 128x64'), (samples.photo(99, 99), 'none')],
+)
+def test_unlisted_size_gets_the_listed_ones(
+    client: TestClient, upload: Any, picture: bytes, sizes: str
+) -> None:
+    uri = f'/thumbnails/{upload(picture)["id"]}/100x50.jpeg'
+    detail = f'This image has no thumbnail of that size; it has {sizes}.'
+    assert problem(client.simulate_get(uri), 404) == detail
+
+
 def test_thumbnail_head_renders_nothing(
     client: TestClient, image: Json, renders: Renders
 ) -> None:

@@ -123,7 +123,7 @@ def read(path: str, limit: int) -> bytes:
         if not stat.S_ISREG(status.st_mode):
             raise InvalidRequest('Not a regular file.')
         if status.st_size > limit:
-            raise too_large(limit)
+            raise too_large(limit, status.st_size)
         data = file.read(status.st_size + 1)
     if len(data) != status.st_size:
         raise InvalidRequest('The file changed while it was read.')

@@ -20,9 +20,11 @@ async def authorize(
         return
     scheme, _, given = req.get_header('Authorization', default='').partition(' ')
     if scheme.lower() != 'bearer':
-        raise _unauthorized('A bearer token is required.')
+        raise _unauthorized(
+            'A bearer token is required: send `Authorization: Bearer TOKEN`.'
+        )
     if not is_valid(given.strip(), resource.config.api_token):
-        raise _unauthorized('The bearer token is not valid.')
+        raise _unauthorized('This bearer token is not valid.')
 
 
 def is_valid(given: str, tokens: str) -> bool:

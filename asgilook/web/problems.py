@@ -32,6 +32,9 @@ log = logging.getLogger(__name__)
 
 PROBLEM_JSON = 'application/problem+json'
 
+# Both options of curl send the media type of a form; `-d` also removes line ends.
+_CURL_HINT = ' With curl, send a file with --data-binary @FILE: -d @FILE changes it.'
+
 STATUS: dict[type[Exception], str] = {
     InvalidRequest: falcon.HTTP_400,
     ImageNotFound: falcon.HTTP_404,
@@ -100,9 +103,15 @@ async def handle_error(
     headers = {}
     if status == falcon.HTTP_503:
         headers['Retry-After'] = str(getattr(ex, 'retry_after', 1))
-    raise falcon.HTTPError(
-        status, description=str(ex) or 'Out of memory.', headers=headers
-    )
+    detail = str(ex) or 'Out of memory.'
+    if isinstance(ex, ImageDamaged | UnsupportedFormat) and _is_urlencoded(req):
+        detail += _CURL_HINT
+    raise falcon.HTTPError(status, description=detail, headers=headers)
+
+
+def _is_urlencoded(req: falcon.asgi.Request) -> bool:
+    media_type = (req.content_type or '').partition(';')[0].strip().lower()
+    return media_type == falcon.MEDIA_URLENCODED
 
 
 async def handle_unexpected(
@@ -125,7 +134,10 @@ def serialize_problem(
     req: falcon.Request, resp: falcon.Response, ex: falcon.HTTPError
 ) -> None:
     """Write an error as problem details, whatever `Accept` says (RFC 9457)."""
-    problem_response(ex.status_code, ex.description).send_as(resp)
+    detail = ex.description
+    if isinstance(ex, falcon.HTTPMethodNotAllowed):
+        detail = f'This URL allows {dict(ex.headers or {})["Allow"]}.'
+    problem_response(ex.status_code, detail).send_as(resp)
 
 
 def add_error_handlers(app: falcon.asgi.App[Any, Any]) -> None:

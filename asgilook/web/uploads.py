@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import AsyncIterable
 from typing import Any, Protocol
@@ -27,6 +28,8 @@ _FORMS = MultipartFormHandler()
 
 _BLOCK_SIZE = 256 * 1024
 
+MIB = 1024 * 1024
+
 
 class AsyncFile(Protocol):
     """The part of an aiofiles file that an upload uses."""
@@ -44,8 +47,7 @@ async def receive_upload(req: falcon.asgi.Request, file: AsyncFile, limit: int) 
     if (req.content_type or '').lower().startswith('multipart/form-data'):
         received = await _receive_form(req, file, limit)
     else:
-        if (req.content_length or 0) > limit:
-            raise too_large(limit)
+        _check_length(req.content_length, limit)
         received = await _receive(req.stream, file, limit)
         if received != (req.content_length or received):
             raise InvalidRequest('The request body is shorter than its Content-Length.')
@@ -56,6 +58,7 @@ async def receive_upload(req: falcon.asgi.Request, file: AsyncFile, limit: int) 
 async def _receive_form(req: falcon.asgi.Request, file: AsyncFile, limit: int) -> int:
     received = None
     content_type = req.content_type or ''
+    _check_length(req.content_length, limit, overhead=FORM_OVERHEAD)
     async for part in await _FORMS.deserialize_async(
         req.stream, content_type, req.content_length
     ):
@@ -67,6 +70,12 @@ async def _receive_form(req: falcon.asgi.Request, file: AsyncFile, limit: int) -
     if received is None:
         raise InvalidRequest('The form has no file; send an image in a file field.')
     return received
+
+
+def _check_length(length: int | None, limit: int, *, overhead: int = 0) -> None:
+    """Raise `UploadTooLarge` if a body is announced that cannot be accepted."""
+    if length is not None and length > limit + overhead:
+        raise too_large(limit, length)
 
 
 def _is_file(part: Any) -> bool:
@@ -107,9 +116,22 @@ async def discard_body(req: falcon.asgi.Request) -> None:
             pass
 
 
-def too_large(limit: int) -> UploadTooLarge:
-    """Return the error for an upload of more than `limit` bytes."""
-    return UploadTooLarge(f'The upload is larger than the limit of {limit} bytes.')
+def too_large(limit: int, length: int | None = None) -> UploadTooLarge:
+    """Return the error for an upload of more than `limit` bytes, or of `length`."""
+    if length is None:
+        return UploadTooLarge(
+            f'The upload is larger than the limit of {_in_units(limit)}.'
+        )
+    return UploadTooLarge(
+        f'The upload has {_in_units(length)}; the limit is {_in_units(limit)}.'
+    )
+
+
+def _in_units(length: int) -> str:
+    """Return a length in bytes or, rounded up, in MiB."""
+    if length < MIB:
+        return f'{length} bytes'
+    return f'{math.ceil(length * 100 / MIB) / 100:g} MiB'
 
 
 class GuardedBody:

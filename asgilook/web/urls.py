@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import uuid
+from difflib import get_close_matches
 from typing import Any
 
 import falcon
@@ -27,6 +28,11 @@ _FIXED = frozenset({'/', '/images', '/events', '/openapi.json', '/metrics'}) | {
     '/healthz/live',
     '/healthz/ready',
 }
+
+_NO_RESOURCE = 'Nothing has this URL; /openapi.json lists all paths.'
+
+# Of a path to a fixed URL, for a suggestion: `/image` to `/images` has 0.92.
+_SIMILARITY = 0.75
 
 # A longer path is not worth the work of a suggestion.
 _MAX_PATH = 200
@@ -66,6 +72,8 @@ def nearest_url(path: str) -> str | None:
     if thumbnail := _NEAR_THUMBNAIL.fullmatch(path):
         image_id, width, height, suffix = thumbnail.groups()
         return f'/thumbnails/{uuid.UUID(image_id)}/{width}x{height}.{suffix or "jpeg"}'
+    if path.count('/') == 1:
+        return next(iter(get_close_matches(path, _FIXED, 1, _SIMILARITY)), None)
     return None
 
 
@@ -77,7 +85,7 @@ async def handle_not_found(
 ) -> None:
     """Answer 404 to a path without a resource; a near miss is pointed out."""
     url = nearest_url(req.scope['path'])
-    detail = f'Not found; did you mean {url}?' if url else None
+    detail = f'Not found; did you mean {url}?' if url else _NO_RESOURCE
     raise falcon.HTTPNotFound(description=detail)
 
 

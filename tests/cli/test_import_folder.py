@@ -156,7 +156,7 @@ def test_import_prints_rejections(
     assert (importer.imported, importer.present, importer.rejected) == (3, 0, 7)
     assert capsys.readouterr().err.splitlines() == [
         f'{odd!r}: The file is empty; expected an image.',
-        f'{folder}/bytes: The upload is larger than the limit of 100000 bytes.',
+        f'{folder}/bytes: The upload has 100001 bytes; the limit is 100000 bytes.',
         f"{folder}/cut: The image is damaged: it can't be decoded.",
         f'{folder}/gone: No such file or directory',
         f'{folder}/pipe: Not a regular file.',
@@ -344,7 +344,7 @@ def test_walk_reports_unreadable_folders(tmp_path: Path) -> None:
 def test_read_up_to_the_limit(tree: Path) -> None:
     path = str(tree / 'b' / '1')
     assert read(path, 3) == b'b/1'
-    with pytest.raises(UploadTooLarge, match='limit of 2 bytes'):
+    with pytest.raises(UploadTooLarge, match='has 3 bytes; the limit is 2 bytes'):
         read(path, 2)
 
 

@@ -36,8 +36,8 @@ def test_missing_and_wrong_token_get_different_details(config: Config) -> None:
         for headers in ({}, {'Authorization': 'Bearer c'})
     }
     assert details == {
-        'A bearer token is required.',
-        'The bearer token is not valid.',
+        'A bearer token is required: send `Authorization: Bearer TOKEN`.',
+        'This bearer token is not valid.',
     }
     for token in 'ab':
         headers = {'Authorization': f'Bearer {token}'}

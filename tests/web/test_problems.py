@@ -16,6 +16,7 @@ from asgilook.config import Config
 from asgilook.errors import AsgilookError, Busy, Unavailable
 from asgilook.web.problems import problem_response
 
+from .. import samples
 from ..conftest import problem
 
 # The table of the contract.
@@ -122,6 +123,30 @@ def test_falcon_error_gets_problem_json_whatever_accept_is(
         ('PUT', '/failing', 405),
     ):
         problem(client.simulate_request(method, uri, headers=headers), status)
+
+
+def test_method_that_is_not_allowed_gets_those_that_are(client: TestClient) -> None:
+    result = client.simulate_put('/images')
+    assert problem(result, 405) == f'This URL allows {result.headers["allow"]}.'
+    assert 'POST' in result.headers['allow']
+
+
+@pytest.mark.parametrize(
+    ('media_type', 'hinted'),
+    [
+        ('application/x-www-form-urlencoded', True),
+        ('Application/X-WWW-Form-URLencoded; charset=utf-8', True),
+        ('image/jpeg', False),
+        (None, False),
+    ],
+)
+@pytest.mark.parametrize('body', [b'file=photo.jpg', samples.photo(99, 99)[:-1000]])
+def test_hint_for_curl_d(
+    client: TestClient, media_type: str | None, hinted: bool, body: bytes
+) -> None:
+    result = client.simulate_post('/images', body=body, content_type=media_type)
+    assert result.status_code in (415, 422)
+    assert ('--data-binary @FILE' in result.json['detail']) is hinted
 
 
 def test_error_on_head_has_no_body(make_client: Make) -> None:

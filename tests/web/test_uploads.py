@@ -11,7 +11,7 @@ from falcon.testing import TestClient
 
 from asgilook.errors import InvalidRequest, UploadTooLarge
 from asgilook.web.problems import add_error_handlers
-from asgilook.web.uploads import receive_upload
+from asgilook.web.uploads import FORM_OVERHEAD, receive_upload, too_large
 
 from ..conftest import problem
 
@@ -120,6 +120,31 @@ def test_form_of_maximum_size(client: TestClient, uploads: Uploads) -> None:
     result = client.simulate_post('/', body=body, content_type=content_type)
     assert result.status_code == 200
     assert uploads.file.content == bytes(LIMIT)
+
+
+@pytest.mark.parametrize(
+    ('limit', 'length', 'detail'),
+    [
+        (10, 11, 'The upload has 11 bytes; the limit is 10 bytes.'),
+        (2**25, 2**25 + 1, 'The upload has 32.01 MiB; the limit is 32 MiB.'),
+        (2**25, 10**8, 'The upload has 95.37 MiB; the limit is 32 MiB.'),
+        (2**25, None, 'The upload is larger than the limit of 32 MiB.'),
+    ],
+)
+def test_too_large(limit: int, length: int | None, detail: str) -> None:
+    assert str(too_large(limit, length)) == detail
+
+
+def test_form_that_is_announced_as_too_large(
+    client: TestClient, uploads: Uploads
+) -> None:
+    result = client.simulate_post(
+        '/',
+        body=form((FILE, bytes(LIMIT + FORM_OVERHEAD))),
+        content_type='multipart/form-data; boundary=x',
+    )
+    assert problem(result, 413).startswith('The upload has 665')
+    assert uploads.file.writes == 0
 
 
 class Request:

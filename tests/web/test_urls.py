@@ -25,6 +25,9 @@ NEAR = {
     '/healthz//live': '/healthz/live',
     '/healthz/ready/': '/healthz/ready',
     '/METRICS': '/metrics',
+    '/image': '/images',
+    '/openapi': '/openapi.json',
+    '/healthz': '/healthz/live',
     f'/images/{ID}': IMAGE,
     f'/images/{ID}/': IMAGE,
     f'/images/{ID}.jpg': IMAGE,
@@ -46,9 +49,9 @@ NEAR = {
 FAR = [
     '/nothing',
     '/gallery',
-    '/image',
     '/static/',
-    '/healthz',
+    '/upload',
+    '/image/1',
     '/images/1',
     '/images/1.jpeg',
     f'/images/{ID}.webp',
@@ -119,11 +122,20 @@ def test_canonical_url_is_routed(client: TestClient, url: str) -> None:
     assert 'GET' in result.headers['allow']
 
 
-def test_other_path_gets_no_suggestion(client: TestClient) -> None:
-    for path in ('/nothing', '/gallery', '/images/1', f'/images/{ID}.webp'):
-        assert 'detail' not in client.simulate_get(path).json
-    for path in (f'/images/{ID}%0d%0aX', f'/images/{ID}<script>'):
-        assert 'detail' not in client.simulate_get(path).json
+@pytest.mark.parametrize(
+    'path',
+    [
+        '/nothing',
+        '/gallery',
+        '/images/1',
+        f'/images/{ID}.webp',
+        f'/images/{ID}%0d%0aX',
+        f'/images/{ID}<script>',
+    ],
+)
+def test_other_path_gets_no_suggestion(client: TestClient, path: str) -> None:
+    expected = 'Nothing has this URL; /openapi.json lists all paths.'
+    assert problem(client.simulate_get(path), 404) == expected
 
 
 def test_escaped_path_gets_the_canonical_url(client: TestClient) -> None:
