@@ -276,9 +276,9 @@ def test_server_port_in_use(tmp_path: Path) -> None:
         for workers in '1', '2':
             options = ['--port', port, '--workers', workers]
             ended = run('-m', 'asgilook', *options, storage_path=tmp_path)
-            assert ended.returncode != 0
+            assert ended.returncode == 3
             (line,) = re.findall('ERROR.*', ended.stderr)
-            assert 'address already in use' in line.lower()
+            assert f'port {port} of {HOST}: Address already in use' in line
             assert 'Traceback' not in ended.stderr
 
 

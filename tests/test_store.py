@@ -104,21 +104,6 @@ def test_store_takes_a_path(config: Config, run: Run, tmp_path: Path) -> None:
     assert (tmp_path / 'path').is_dir()
 
 
-def test_store_warns_of_the_default_folder(
-    config: Config,
-    run: Run,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    run(nothing)
-    assert logged(caplog) == []
-    monkeypatch.setattr(folder, 'DEFAULT_STORAGE_PATH', config.storage_path)
-    run(nothing)
-    (message,) = logged(caplog)
-    assert config.storage_path in message
-    assert 'ASGI_LOOK_STORAGE_PATH' in message
-
-
 def test_store_sweeps_at_start(
     config: Config, run: Run, caplog: pytest.LogCaptureFixture
 ) -> None:

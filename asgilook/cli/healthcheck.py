@@ -5,6 +5,8 @@ from __future__ import annotations
 import http.client
 import json
 import re
+import time
+from collections.abc import Callable
 from contextlib import closing
 from urllib.parse import quote, urlsplit
 
@@ -13,6 +15,11 @@ PATH = '/healthz/ready'
 # In seconds. Longer than the service's own checks take, shorter than the usual
 # timeout of the programs that run this command.
 TIMEOUT = 3
+
+# Between two checks while it waits, in seconds.
+RETRY_INTERVAL = 0.2
+
+_COMPONENTS = ('storage', 'database', 'redis')
 
 _CONNECTIONS = {
     'http': http.client.HTTPConnection,
@@ -35,6 +42,18 @@ def check_health(url: str) -> tuple[bool, str]:
             return False, f'no answer: {ex}'
 
 
+def wait_for_health(
+    url: str, seconds: float, *, sleep: Callable[[float], None] = time.sleep
+) -> tuple[bool, str]:
+    """Repeat `check_health` until the service is ready or `seconds` have passed."""
+    deadline = time.monotonic() + seconds
+    while True:
+        ready, state = check_health(url)
+        if ready or time.monotonic() >= deadline:
+            return ready, state
+        sleep(RETRY_INTERVAL)
+
+
 def _prepare(url: str) -> tuple[http.client.HTTPConnection, str]:
     parts = urlsplit(url)
     if parts.scheme not in _CONNECTIONS or not re.fullmatch(r'[!-~]+', parts.netloc):
@@ -48,8 +67,7 @@ def _describe(response: http.client.HTTPResponse) -> str:
     """Return `ready (storage up, redis none)`, or the status if no state is given."""
     try:
         answer = json.loads(response.read(65536))
-        return (
-            f'{answer["state"]} (storage {answer["storage"]}, redis {answer["redis"]})'
-        )
+        known = [f'{name} {answer[name]}' for name in _COMPONENTS if name in answer]
+        return f'{answer["state"]} ({", ".join(known)})'
     except (ValueError, LookupError, TypeError):
         return f'HTTP status {response.status}'

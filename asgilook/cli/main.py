@@ -110,6 +110,13 @@ def _add_healthcheck(commands: Any) -> None:
         default='http://127.0.0.1:8000',
         help='base URL of the service; default: %(default)s',
     )
+    check.add_argument(
+        '--wait',
+        metavar='SECONDS',
+        type=_seconds,
+        default=0,
+        help='how long to wait until it is ready; default: %(default)s',
+    )
 
 
 def _add_import(commands: Any) -> None:
@@ -178,10 +185,10 @@ def _serve(args: argparse.Namespace) -> int:
 
 
 def _healthcheck(args: argparse.Namespace) -> int:
-    from .healthcheck import check_health
+    from .healthcheck import wait_for_health
 
     try:
-        ready, state = check_health(args.url)
+        ready, state = wait_for_health(args.url, args.wait)
     except ValueError as ex:
         raise ConfigError(f'--url {args.url!r}: {ex}') from None
     print(state)

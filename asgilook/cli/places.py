@@ -7,8 +7,8 @@ import dataclasses
 import errno
 import logging
 import os
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
 from ..config import Config, ConfigError, setting_error
 from ..errors import InvalidRequest, StorageUnavailable
@@ -101,9 +101,16 @@ async def _validate(index: Index) -> None:
 
     Each worker logs that it is unreachable, so nothing is logged here.
     """
-    logging.disable(logging.WARNING)
-    try:
+    with quiet():
         await index.start()
         await index.stop()
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Log no warnings."""
+    logging.disable(logging.WARNING)
+    try:
+        yield
     finally:
         logging.disable(logging.NOTSET)

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import logging.config
 import os
 import signal
+import socket
 from collections.abc import Iterator
 from typing import Any
 
 import uvicorn
 
-from ..config import Config, misspelled_variables
+from ..config import Config
 from ..metrics.worker_files import shared_folder
 from ..web.connections import raise_file_limit
 from ..web.log_format import log_config
 from ..web.uvicorn_protocol import LimitedProtocol
 from .places import prepared
-from .summary import summarize
+from .summary import find_redis, summarize, warnings
 from .supervisor import COULD_NOT_START, GRACEFUL_SHUTDOWN, supervise
 
 log = logging.getLogger(__name__)
@@ -40,7 +42,7 @@ def serve(host: str, port: int, workers: int) -> int:
     with _exit_on_signals():
         try:
             return _serve(host, port, workers)
-        except SystemExit:  # from uvicorn: with 1 for a port that is in use
+        except SystemExit:  # from uvicorn
             return COULD_NOT_START
 
 
@@ -62,8 +64,30 @@ def _exit_on_signals() -> Iterator[None]:
             signal.signal(number, handler)
 
 
+def bind_error(host: str, port: int) -> OSError | None:
+    """Return why no server can listen there; uvicorn's own message lacks the port."""
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        family, kind, protocol, _, address = found[0]
+        with socket.socket(family, kind, protocol) as sock:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.bind(address)
+    except OSError as ex:
+        return ex
+    return None
+
+
 def _serve(host: str, port: int, workers: int) -> int:
     config = prepared(Config())
+    logging.config.dictConfig(log_config(config.access_log))
+    if error := bind_error(host, port):
+        log.error(
+            'cannot listen on port %d of %s: %s; choose another --port or --host',
+            port,
+            host,
+            error.strerror,
+        )
+        return COULD_NOT_START
     raise_file_limit()
     options: dict[str, Any] = {
         'host': host,
@@ -78,10 +102,10 @@ def _serve(host: str, port: int, workers: int) -> int:
         'access_log': False,
         'log_config': log_config(config.access_log),
     }
-    logging.config.dictConfig(log_config(config.access_log))
-    log.info(summarize(config, host=host, port=port))
-    for name, meant in misspelled_variables(os.environ).items():
-        log.warning('%s is not a setting; did you mean %s?', name, meant)
+    state = asyncio.run(find_redis(config))
+    log.info(summarize(config, redis_state=state, host=host, port=port))
+    for warning in warnings(config, os.environ, host):
+        log.warning('%s', warning)
     if workers == 1:
         uvicorn.run('asgilook.asgi:app', **options)
         return 0

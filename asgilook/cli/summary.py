@@ -1,14 +1,22 @@
-"""The line that `asgilook serve` logs at its start."""
+"""What `asgilook serve` logs at its start: one line, and warnings about settings."""
 
 from __future__ import annotations
 
+import ipaddress
+from collections.abc import Iterator, Mapping
+
 from .. import __version__
 from ..backend_urls import redact
-from ..config import Config
+from ..config import DEFAULT_STORAGE_PATH, Config, misspelled_variables
+from ..redis_clients.client import Redis
+from ..redis_clients.factory import create_driver
 from ..storage.factory import is_remote, local_folder
+from .places import quiet
+
+_REDIS_STATES = {'up': ' (found)', 'down': ' (not found)', 'none': ''}
 
 
-def summarize(config: Config, *, host: str, port: int) -> str:
+def summarize(config: Config, *, redis_state: str, host: str, port: int) -> str:
     """Return version, storage, index, Redis, access rights and the gallery's URL.
 
     Secrets are hidden. The URL is left out if the system is to choose the port.
@@ -23,10 +31,41 @@ def summarize(config: Config, *, host: str, port: int) -> str:
     parts = [
         f'asgilook {__version__}: storage {redact(str(storage))}',
         f'index {index}',
-        f'Redis {redis}',
+        f'Redis {redis}{_REDIS_STATES[redis_state]}',
         access,
     ]
     if port:
         name = f'[{host}]' if ':' in host else host
         parts.append(f'gallery http://{name}:{port}/')
     return '; '.join(parts)
+
+
+async def find_redis(config: Config) -> str:
+    """Return `up`, `down` or `none`; each worker logs its own connection's failures."""
+    redis = Redis(create_driver(config), config.redis_timeout)
+    with quiet():
+        state = await redis.state()
+        await redis.stop()
+    return state
+
+
+def warnings(config: Config, environ: Mapping[str, str], host: str) -> Iterator[str]:
+    """Yield what the operator should change."""
+    if not is_remote(config) and local_folder(config) == DEFAULT_STORAGE_PATH:
+        yield (
+            f'images are stored in {DEFAULT_STORAGE_PATH}, which is lost at a reboot: '
+            'set ASGI_LOOK_STORAGE_PATH'
+        )
+    if not config.api_token and not _is_loopback(host):
+        yield (
+            f'everyone who can reach {host} may upload images: set ASGI_LOOK_API_TOKEN'
+        )
+    for name, meant in misspelled_variables(environ).items():
+        yield f'{name} is not a setting; did you mean {meant}?'
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == 'localhost'

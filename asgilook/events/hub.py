@@ -137,7 +137,7 @@ class Hub:
         if dropped:
             self._streams.difference_update(dropped)
             self._metrics.event_streams_dropped.inc(len(dropped))
-            log.warning('Closed %d event streams of slow clients', len(dropped))
+            log.info('closed %d event streams of slow clients', len(dropped))
 
     def _greeting(self, last_event_id: str | None) -> bytes:
         """Return the events after the given one, and the position in the history."""

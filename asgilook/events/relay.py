@@ -148,7 +148,7 @@ class Relay:
             return
         if self._is_lost:
             self._is_lost = False
-            log.warning('Redis reconnected: events are shared between workers')
+            log.warning('Redis is available again: events are shared between workers')
         self._is_connected = True
         listener.on_connect()
 
@@ -160,7 +160,9 @@ class Relay:
         if not self._stopping.is_set():
             self._is_lost = True
             reason = str(error) or type(error).__name__
-            log.warning('Redis lost (%s): events stay within their worker', reason)
+            log.warning(
+                'Redis unavailable (%s): events stay within their worker', reason
+            )
         listener.on_disconnect()
 
     async def _receive(self, pubsub: PubSub, listener: Listener) -> None:

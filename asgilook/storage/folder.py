@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import logging
 import os
 from collections.abc import Iterator
 from typing import BinaryIO
 
-from ..config import DEFAULT_STORAGE_PATH
 from ..errors import ImageNotFound
 from ..models import UUID, Entry
 from . import atomic
 from .local import LocalFolder, describe
 from .previews import FolderPreviews
-
-log = logging.getLogger(__name__)
 
 
 class FolderStorage:
@@ -32,12 +28,6 @@ class FolderStorage:
 
     def start(self) -> None:
         """Create the folder and remove leftovers of dead processes, if possible now."""
-        if self.local.path == DEFAULT_STORAGE_PATH:
-            log.warning(
-                'images are stored in %s, which is lost at a reboot: '
-                'set ASGI_LOOK_STORAGE_PATH',
-                self.local.path,
-            )
         self.local.prepare()
         self.previews.sweep()
 

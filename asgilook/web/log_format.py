@@ -69,7 +69,10 @@ def log_config(form: str) -> dict[str, Any]:
                 'stream': 'ext://sys.stdout',
             },
         },
+        # What other libraries log. aioredis warns of each connection that it closes.
+        'root': {'handlers': ['stderr'], 'level': 'WARNING'},
         'loggers': {
+            'aioredis': {'level': 'ERROR'},
             'uvicorn': {'handlers': ['stderr'], 'level': 'INFO', 'propagate': False},
             'asgilook': {'handlers': ['stderr'], 'level': 'INFO', 'propagate': False},
             'asgilook.access': {'handlers': ['stdout'], 'propagate': False},

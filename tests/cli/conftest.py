@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-_LOGGERS = ('asgilook', 'asgilook.access', 'uvicorn')
+_LOGGERS = ('', 'asgilook', 'asgilook.access', 'aioredis', 'uvicorn')
 
 
 @pytest.fixture(autouse=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from asgilook.cli import healthcheck
-from asgilook.cli.healthcheck import check_health
+from asgilook.cli.healthcheck import check_health, wait_for_health
 from asgilook.cli.main import main
 
 from ..servers import HOST, Server, run
@@ -55,6 +55,25 @@ def test_service(tmp_path: Path) -> None:
             False,
             'unready (storage down, redis none)',
         )
+
+
+def test_wait(tmp_path: Path) -> None:
+    database = f'sqlite://{tmp_path}/index.db'
+    with Server(tmp_path, redis_host='none', database_url=database) as server:
+        url = f'http://{HOST}:{server.port}'
+        shutil.rmtree(server.storage)
+        unready = (False, 'unready (storage down, database up, redis none)')
+        assert wait_for_health(url, 0) == unready
+
+        def repair(seconds: float) -> None:
+            server.storage.mkdir(exist_ok=True)
+
+        assert wait_for_health(url, 60, sleep=repair) == (
+            True,
+            'ready (storage up, database up, redis none)',
+        )
+        command = run('-m', 'asgilook', 'healthcheck', '--url', url, '--wait', '60')
+        assert (command.returncode, command.stderr) == (0, '')
 
 
 def test_no_service(capsys: Captured) -> None:

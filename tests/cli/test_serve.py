@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import logging.config
 import os
 import signal
@@ -13,9 +14,9 @@ import uvicorn
 
 from asgilook.cli import serve as serve_module
 from asgilook.cli.main import main
-from asgilook.cli.serve import serve
+from asgilook.cli.serve import bind_error, serve
 
-from ..servers import HOST, Server, run
+from ..servers import HOST, Server
 
 Captured = pytest.CaptureFixture[str]
 Check = Callable[[str, str, str], None]
@@ -36,6 +37,7 @@ def runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[dict[str, Any]
 
     monkeypatch.setattr(uvicorn, 'run', run)
     monkeypatch.setattr(serve_module, 'supervise', supervise)
+    monkeypatch.setattr(serve_module, 'bind_error', lambda *_: None)
     return runs
 
 
@@ -180,24 +182,56 @@ def test_start_logs_a_summary_and_misspelled_settings(
     assert 's3cret' not in summary + warning
 
 
-@pytest.mark.integration
-@pytest.mark.parametrize('workers', ['1', '3'])
-def test_exit_code_if_the_port_is_in_use(tmp_path: Path, workers: str) -> None:
-    with socket.create_server((HOST, 0)) as other:
-        port = str(other.getsockname()[1])
-        options = ('--port', port, '--workers', workers)
-        ended = run('-m', 'asgilook', *options, storage_path=tmp_path / 'images')
-    assert ended.returncode == 3
-    assert 'address already in use' in ended.stderr.lower()
-    assert 'Traceback' not in ended.stderr
-
-
 def test_exit_of_uvicorn_means_that_it_could_not_start(
-    runs: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+    runs: list[dict[str, Any]],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def run(app: str, **kwargs: Any) -> None:
-        raise SystemExit(1)
+        raise SystemExit(3)
 
     monkeypatch.setattr(uvicorn, 'run', run)
     assert serve('127.0.0.1', 8000, 1) == 3
     assert runs == []
+
+
+@pytest.mark.parametrize('workers', [1, 2])
+def test_port_in_use(
+    runs: list[dict[str, Any]],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: Captured,
+    workers: int,
+) -> None:
+    monkeypatch.setattr(serve_module, 'bind_error', bind_error)
+    with socket.create_server((HOST, 0)) as other:
+        port = other.getsockname()[1]
+        assert serve(HOST, port, workers) == 3
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith(
+        f'cannot listen on port {port} of {HOST}: Address already in use; '
+        'choose another --port or --host'
+    )
+    assert runs == []
+
+
+def test_bind_error() -> None:
+    assert bind_error(HOST, 0) is None
+    unknown = bind_error('no.such.host.invalid', 0)
+    assert isinstance(unknown, OSError)
+    assert unknown.strerror
+
+
+@pytest.mark.parametrize('level', ['WARNING', 'ERROR'])
+def test_every_library_logs_in_the_same_format(
+    runs: list[dict[str, Any]],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: Captured,
+    level: str,
+) -> None:
+    monkeypatch.setenv('ASGI_LOOK_ACCESS_LOG', 'json')
+    serve('127.0.0.1', 8000, 1)
+    for name in ('library', 'uvicorn.error', 'asgilook.store', 'aioredis'):
+        logging.getLogger(name).log(logging.getLevelName(level), 'of %s', name)
+    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    said = [line['logger'] for line in lines if line['level'] == level]
+    names = ['library', 'uvicorn.error', 'asgilook.store']
+    assert said == (names if level == 'WARNING' else [*names, 'aioredis'])

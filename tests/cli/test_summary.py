@@ -1,14 +1,20 @@
 from __future__ import annotations
 
+import logging
+
+import pytest
+
 from asgilook import __version__
-from asgilook.cli.summary import summarize
+from asgilook.cli.summary import find_redis, summarize, warnings
 from asgilook.config import Config
+
+from ..servers import NO_REDIS
 
 
 def test_defaults() -> None:
-    assert summarize(Config({}), host='127.0.0.1', port=8000) == (
+    assert summarize(Config({}), redis_state='up', host='127.0.0.1', port=8000) == (
         f'asgilook {__version__}: storage /tmp/asgilook; index in memory; '
-        'Redis redis://localhost; uploads open to everyone, deletions disabled '
+        'Redis redis://localhost (found); uploads open to everyone, deletions disabled '
         '(no token is set); gallery http://127.0.0.1:8000/'
     )
 
@@ -23,15 +29,62 @@ def test_remote_parts_without_secrets() -> None:
             'ASGI_LOOK_API_TOKEN': 's3cret',
         }
     )
-    line = summarize(config, host='::1', port=80)
+    line = summarize(config, redis_state='down', host='::1', port=80)
     assert 'storage s3://images/a?region=x' in line
-    assert 'index postgresql://ada:***@db/images; Redis rediss://ada:***@cache' in line
+    assert (
+        'index postgresql://ada:***@db/images; Redis rediss://ada:***@cache (not'
+        in line
+    )
     assert 'uploads and deletions need a token; gallery http://[::1]:80/' in line
     assert 's3cret' not in line
 
 
 def test_port_chosen_by_the_system() -> None:
     config = Config({'ASGI_LOOK_REDIS_HOST': 'none'})
-    line = summarize(config, host='127.0.0.1', port=0)
+    line = summarize(config, redis_state='none', host='127.0.0.1', port=0)
     assert 'Redis none;' in line
     assert 'http' not in line
+
+
+@pytest.mark.parametrize('url', ['none', NO_REDIS])
+async def test_search_for_redis_is_not_logged(
+    url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = Config({'ASGI_LOOK_REDIS_HOST': url})
+    assert await find_redis(config) == {'none': 'none', NO_REDIS: 'down'}[url]
+    assert caplog.records == []
+    assert logging.getLogger('asgilook').isEnabledFor(logging.WARNING)
+
+
+async def test_redis_is_found(config: Config) -> None:
+    assert await find_redis(config) == 'up'
+
+
+STORED = {'ASGI_LOOK_STORAGE_PATH': '/srv/images'}
+REBOOT = 'images are stored in /tmp/asgilook, which is lost at a reboot: '
+OPEN = 'everyone who can reach 0.0.0.0 may upload images: set ASGI_LOOK_API_TOKEN'
+
+
+@pytest.mark.parametrize(
+    ('environ', 'host', 'expected'),
+    [
+        ({}, 'localhost', [f'{REBOOT}set ASGI_LOOK_STORAGE_PATH']),
+        (STORED, 'localhost', []),
+        (STORED, '127.0.0.2', []),
+        (STORED, '::1', []),
+        (STORED, '0.0.0.0', [OPEN]),
+        (STORED, '::', [OPEN.replace('0.0.0.0', '::')]),
+        (STORED, 'images.example', [OPEN.replace('0.0.0.0', 'images.example')]),
+        (STORED | {'ASGI_LOOK_API_TOKEN': 's3cret'}, '0.0.0.0', []),
+        (
+            {
+                'ASGI_LOOK_STORAGE_URL': 's3://images',
+                'ASGILOOK_TOKEN': 's3cret',
+            },
+            'localhost',
+            ['ASGILOOK_TOKEN is not a setting; did you mean ASGI_LOOK_API_TOKEN?'],
+        ),
+    ],
+)
+def test_warnings(environ: dict[str, str], host: str, expected: list[str]) -> None:
+    assert [*warnings(Config(environ), environ, host)] == expected

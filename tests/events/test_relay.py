@@ -19,8 +19,8 @@ from .. import servers
 from ..conftest import RedisServer, logged, no_redis
 from ..virtual_time import VIRTUAL_TIME
 
-LOST = 'WARNING Redis lost (connection closed): events stay within their worker'
-RECONNECTED = 'WARNING Redis reconnected: events are shared between workers'
+LOST = 'WARNING Redis unavailable (connection closed): events stay within their worker'
+RECONNECTED = 'WARNING Redis is available again: events are shared between workers'
 
 
 async def eventually(condition: Callable[[], object]) -> None:

@@ -101,11 +101,11 @@ def test_redis_restarts_three_times(tmp_path: Path, photo: bytes) -> None:
             subscribers = server.on_each_worker(lambda: Subscriber(server.port))
             for number in range(1, 4):
                 redis.stop()
-                server.logged('Redis lost', 2 * number)
+                server.logged('events stay within', 2 * number)
                 local = server.upload(photo)
                 until(lambda: any(local['id'] in str(s.lines) for s in subscribers))  # noqa: B023
                 with RedisServer(tmp_path, port) as redis:
-                    server.logged('Redis reconnected', 2 * number)
+                    server.logged('events are shared', 2 * number)
                     for subscriber in subscribers:
                         subscriber.wait_for('event: reload', number)
                     connected(redis)
@@ -124,14 +124,14 @@ def test_redis_is_frozen_and_killed(tmp_path: Path, photo: bytes) -> None:
         connected(redis)
         subscribers = server.on_each_worker(lambda: Subscriber(server.port))
         with paused(redis.pid):
-            server.logged('Redis lost', 2)
+            server.logged('events stay within', 2)
             image = server.upload(photo)
             until(lambda: any(image['id'] in str(s.lines) for s in subscribers))
-        server.logged('Redis reconnected', 2)
+        server.logged('events are shared', 2)
         redis.kill()
-        server.logged('Redis lost', 4)
+        server.logged('events stay within', 4)
         with RedisServer(tmp_path, redis.port) as redis:
-            server.logged('Redis reconnected', 4)
+            server.logged('events are shared', 4)
             image = server.upload(photo)
             for subscriber in subscribers:
                 subscriber.wait_for(image['id'])

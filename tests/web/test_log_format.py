@@ -75,4 +75,5 @@ def test_log_config(form: str, expected: str) -> None:
         'uvicorn',
         'asgilook',
         'asgilook.access',
+        'aioredis',
     }
