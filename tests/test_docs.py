@@ -64,7 +64,7 @@ def test_deploy_names_settings_that_exist(path: str) -> None:
 
 
 def test_deploy_names_metrics_that_exist(deploy: str, client: TestClient) -> None:
-    names = set(re.findall(r'^\| `([a-z_]+)`', deploy, re.MULTILINE))
+    names = set(re.findall(r'^\| `(asgilook_[a-z_]+)`', deploy, re.MULTILINE))
     assert len(names) >= 5
     metrics = client.simulate_get('/metrics').text
     assert {name for name in names if f'# HELP {name} ' not in metrics} == set()
