@@ -9,6 +9,8 @@ from falcon.testing import TestClient
 from asgilook.cli.main import main
 from asgilook.config import ENV_PREFIX, settings
 
+from .log_messages import GAP, PACKAGE, log_messages
+
 ROOT = Path(__file__).parent.parent
 
 
@@ -54,6 +56,42 @@ def deploy() -> str:
     return (ROOT / 'docs' / 'deploy.md').read_text(encoding='utf-8')
 
 
+@pytest.fixture(scope='module')
+def troubleshooting() -> str:
+    return (ROOT / 'docs' / 'troubleshooting.md').read_text(encoding='utf-8')
+
+
+def pattern(text: str) -> str:
+    """Return a regular expression for a text with gaps."""
+    return '.+'.join(map(re.escape, text.split(GAP)))
+
+
+def test_troubleshooting_explains_every_warning_and_error(troubleshooting: str) -> None:
+    section = troubleshooting.partition('\n## Warnings and errors')[2]
+    lines = re.findall(r'^\| (`+)(.+?) ?\1 \|', section.partition('\n## ')[0], re.M)
+    explained = [line for _, line in lines]
+    messages = log_messages()
+    assert len(messages) > 30
+    for message in messages:
+        assert any(re.fullmatch(pattern(message), each) for each in explained), message
+    for line in explained:
+        assert any(re.fullmatch(pattern(each), line) for each in messages), line
+
+
+def test_troubleshooting_explains_every_alert(troubleshooting: str) -> None:
+    rules = (ROOT / 'deploy/prometheus/asgilook.rules.yml').read_text(encoding='utf-8')
+    alerts = re.findall(r'- alert: (\w+)', rules)
+    assert rules.count('runbook: docs/troubleshooting.md#alerts') == len(alerts)
+    assert re.findall(r'^\| `(Asgilook\w+)`', troubleshooting, re.M) == alerts
+
+
+def test_package_has_no_other_logs() -> None:
+    for path in PACKAGE.rglob('*.py'):
+        code = path.read_text(encoding='utf-8')
+        assert not re.search(r'\blogging\.(warning|error|exception|critical)\(', code)
+        assert re.findall(r'^(\w+) = logging.getLogger', code, re.M) in ([], ['log'])
+
+
 @pytest.mark.parametrize(
     'path', ['docs/deploy.md', 'deploy/asgilook.service', 'deploy/Dockerfile']
 )
@@ -70,9 +108,25 @@ def test_deploy_names_metrics_that_exist(deploy: str, client: TestClient) -> Non
     assert {name for name in names if f'# HELP {name} ' not in metrics} == set()
 
 
-def test_deploy_names_files_that_exist(deploy: str) -> None:
-    links = re.findall(r'\]\(([^)]+)\)', deploy)
-    assert [link for link in links if not (ROOT / 'docs' / link).exists()] == []
+PAGES = sorted(
+    str(path.relative_to(ROOT))
+    for path in [*ROOT.glob('*.md'), *(ROOT / 'docs').glob('*.md')]
+)
+
+
+@pytest.mark.parametrize('page', PAGES)
+def test_page_names_files_that_exist(page: str) -> None:
+    text = (ROOT / page).read_text(encoding='utf-8')
+    links = re.findall(r'\]\(([^)#:]+)\)', text)
+    folder = (ROOT / page).parent
+    assert [link for link in links if not (folder / link).exists()] == []
+
+
+@pytest.mark.parametrize('page', PAGES)
+def test_page_names_settings_that_exist(page: str) -> None:
+    text = (ROOT / page).read_text(encoding='utf-8')
+    names = set(re.findall(rf'{ENV_PREFIX}[A-Z_]+', text))
+    assert names <= {ENV_PREFIX + field.name.upper() for field in settings()}
 
 
 def test_readme_has_the_commands_of_the_command_line(

@@ -20,7 +20,7 @@ from ..web.connections import raise_file_limit
 from ..web.log_format import log_config
 from ..web.uvicorn_protocol import LimitedProtocol
 from .places import prepared
-from .summary import find_redis, summarize, warnings
+from .summary import find_redis, log_advice, summarize
 from .supervisor import COULD_NOT_START, GRACEFUL_SHUTDOWN, supervise
 
 log = logging.getLogger(__name__)
@@ -104,8 +104,7 @@ def _serve(host: str, port: int, workers: int) -> int:
     }
     state = asyncio.run(find_redis(config))
     log.info(summarize(config, redis_state=state, host=host, port=port))
-    for warning in warnings(config, os.environ, host):
-        log.warning('%s', warning)
+    log_advice(config, os.environ, host)
     if workers == 1:
         uvicorn.run('asgilook.asgi:app', **options)
         return 0

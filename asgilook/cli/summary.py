@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterator, Mapping
+import logging
+from collections.abc import Mapping
 
 from .. import __version__
 from ..backend_urls import redact
@@ -12,6 +13,8 @@ from ..redis_clients.client import Redis
 from ..redis_clients.factory import create_driver
 from ..storage.factory import is_remote, local_folder
 from .places import quiet
+
+log = logging.getLogger(__name__)
 
 _REDIS_STATES = {'up': ' (found)', 'down': ' (not found)', 'none': ''}
 
@@ -49,19 +52,20 @@ async def find_redis(config: Config) -> str:
     return state
 
 
-def warnings(config: Config, environ: Mapping[str, str], host: str) -> Iterator[str]:
-    """Yield what the operator should change."""
+def log_advice(config: Config, environ: Mapping[str, str], host: str) -> None:
+    """Log what the operator should change."""
     if not is_remote(config) and local_folder(config) == DEFAULT_STORAGE_PATH:
-        yield (
-            f'images are stored in {DEFAULT_STORAGE_PATH}, which is lost at a reboot: '
-            'set ASGI_LOOK_STORAGE_PATH'
+        log.warning(
+            'images are stored in %s, which is lost at a reboot: '
+            'set ASGI_LOOK_STORAGE_PATH',
+            DEFAULT_STORAGE_PATH,
         )
     if not config.api_token and not _is_loopback(host):
-        yield (
-            f'everyone who can reach {host} may upload images: set ASGI_LOOK_API_TOKEN'
+        log.warning(
+            'everyone who can reach %s may upload images: set ASGI_LOOK_API_TOKEN', host
         )
     for name, meant in misspelled_variables(environ).items():
-        yield f'{name} is not a setting; did you mean {meant}?'
+        log.warning('%s is not a setting; did you mean %s?', name, meant)
 
 
 def _is_loopback(host: str) -> bool:

@@ -173,10 +173,13 @@ class Connector:
         if time.monotonic() < self._log_at:
             return
         self._log_at = time.monotonic() + LOG_SECONDS
-        what = 'a database request failed'
         if is_read_only(ex):
-            what = 'the database is read-only, so uploads and deletions fail'
-        log.warning('%s: %s', what, describe(ex))
+            log.warning(
+                'the database is read-only, so uploads and deletions fail: %s',
+                describe(ex),
+            )
+        else:
+            log.warning('a database request failed: %s', describe(ex))
 
 
 async def _prepare(connection: AsyncConnection, attempt: int) -> None:

@@ -5,7 +5,7 @@ import logging
 import pytest
 
 from asgilook import __version__
-from asgilook.cli.summary import find_redis, summarize, warnings
+from asgilook.cli.summary import find_redis, log_advice, summarize
 from asgilook.config import Config
 
 from ..servers import NO_REDIS
@@ -86,5 +86,11 @@ OPEN = 'everyone who can reach 0.0.0.0 may upload images: set ASGI_LOOK_API_TOKE
         ),
     ],
 )
-def test_warnings(environ: dict[str, str], host: str, expected: list[str]) -> None:
-    assert [*warnings(Config(environ), environ, host)] == expected
+def test_advice(
+    environ: dict[str, str],
+    host: str,
+    expected: list[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    log_advice(Config(environ), environ, host)
+    assert [record.getMessage() for record in caplog.records] == expected
