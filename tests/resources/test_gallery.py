@@ -349,12 +349,19 @@ def test_rejected_file_shows_the_reason(
     empty.write_bytes(b'')
     window.choose(evil, empty, pictures[0])
     expect(window.cards).to_have_count(1)
-    expect(window.page.locator('#uploads-title')).to_have_text('2 not uploaded')
+    title = window.page.locator('#uploads-title')
+    expect(title).to_have_text('1 uploaded, 2 not uploaded')
     item = window.uploads.filter(has_text=EVIL)
     expect(item).to_contain_text('JPEG, PNG, GIF, WebP, AVIF, BMP')
     window.announced(re.compile(re.escape(EVIL) + ': .+JPEG'))
     expect(window.uploads.filter(has_text='empty.png')).to_contain_text('empty')
-    empty.write_bytes(samples.png(300, 200))
+    # Trying again can't help.
+    expect(window.page.get_by_role('button', name='Try again')).to_have_count(0)
+    expect(window.uploads).to_have_count(2)
+    expect(title).to_have_text('1 uploaded, 2 not uploaded')
+    window.choose(pictures[1])
+    expect(window.cards).to_have_count(2)
+    expect(title).to_have_text('1 uploaded, 2 not uploaded')
     window.button('Clear').click()
     expect(window.page.locator('#uploads')).to_be_hidden()
 
@@ -362,7 +369,7 @@ def test_rejected_file_shows_the_reason(
 @pytest.mark.parametrize('settings', [{'max_upload_size': 50_000}])
 def test_too_large_file_shows_the_limit(window: Window, pictures: list[Path]) -> None:
     window.choose(pictures[0])
-    expect(window.uploads).to_contain_text('limit of 50000 bytes')
+    expect(window.uploads).to_contain_text('the limit is 50000 bytes')
 
 
 def test_upload_is_retried_while_the_service_is_busy(
@@ -830,14 +837,11 @@ def test_upload_and_delete_with_a_token(
     window: Window, windows: Windows, server: Server, pictures: list[Path]
 ) -> None:
     other = windows()
+    why = window.page.locator('#token-why')
     window.choose(*pictures[:2])
-    expect(window.uploads.first).to_contain_text('bearer token')
-    expect(window.uploads.last).to_contain_text('bearer token')
-    window.button('Enter token: photo 0.jpg').click()
+    expect(why).to_contain_text('Uploading requires the service’s token.')
     window.enter_token('a wrong one')
-    expect(window.uploads.first).to_contain_text('bearer token')
-    expect(window.button('Enter token: photo 0.jpg')).to_be_visible()
-    window.button('Enter token: photo 0.jpg').click()
+    expect(why).to_have_text('This token is wrong. Enter another one.')
     window.enter_token(TOKEN)
     expect(window.cards).to_have_count(2)
     expect(other.cards).to_have_count(2)
@@ -863,6 +867,37 @@ def test_upload_and_delete_with_a_token(
     window.button('Token set').click()
     window.button('Forget').click()
     expect(window.button('Token')).to_be_visible()
+
+
+@protected
+def test_many_files_without_a_token_ask_once(
+    window: Window, server: Server, tmp_path: Path
+) -> None:
+    files = [tmp_path / f'{number}.jpg' for number in range(33)]
+    for number, file in enumerate(files):
+        file.write_bytes(samples.photo(200 + number, 150))
+    posts: list[Request] = []
+    window.page.on('request', lambda r: posts.append(r) if r.method == 'POST' else None)
+    window.choose(*files)
+    title = window.page.locator('#uploads-title')
+    expect(title).to_have_text('33 waiting for the token')
+    window.button('Cancel').click()
+    expect(window.page.locator('.toast')).to_have_count(0)
+    assert 1 <= len(posts) <= 3
+
+    window.button('Clear').click()
+    expect(window.page.locator('#uploads')).to_be_hidden()
+    window.choose(*files[:5])
+    expect(title).to_have_text('5 waiting for the token')
+    window.button('Cancel').click()
+    window.choose(*files[5:])
+    expect(title).to_have_text('33 waiting for the token')
+    window.button('Cancel').click()
+    window.button('Enter token').click()
+    window.enter_token(TOKEN)
+    expect(title).to_have_text('33 uploaded')
+    window.announced('33 pictures uploaded.')
+    assert len(server.images()) == 33
 
 
 @protected
@@ -894,7 +929,7 @@ def test_deletion_needs_a_token_in_the_settings(
     window.page.locator('.card a').click()
     window.button('Delete').click()
     window.button('Delete for good?').click()
-    window.announced(re.compile('api_token'))
+    window.announced(re.compile('ASGI_LOOK_API_TOKEN'))
     expect(window.cards).to_have_count(1)
 
 

@@ -44,7 +44,9 @@ function update() {
 export function askForToken(reason = HELP) {
   $('token-why').textContent = reason;
   $('token').value = '';
-  $('token-dialog').showModal();
+  if (!$('token-dialog').open) {
+    $('token-dialog').showModal();
+  }
 }
 
 $('token-open').addEventListener('click', () => askForToken());

@@ -2,11 +2,13 @@
 
 import { explain, postImage, UNREACHABLE } from './api.js';
 import { $, announce, make, sleep } from './dom.js';
-import { askForToken } from './token.js';
 
 const MAX_TRIES = 8; // while the service is busy or unreachable
 const MAX_PAUSE = 60; // seconds between two tries
 const RETRIED = new Set([0, 502, 503, 504]); // statuses, where 0 means no answer
+
+// Return whether the same file may be accepted at another try.
+const mayHelp = (status) => status === 0 || status === 408 || status >= 500;
 
 // crypto.randomUUID() exists only in secure contexts: HTTPS and localhost.
 function randomUuid() {
@@ -17,9 +19,9 @@ function randomUuid() {
   return digits.replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, '$1-$2-$3-$4-$5');
 }
 
-// Dispatches `done` (detail: the image), `failed`, `retry` and `dismiss`.
+// Dispatches `done` (detail: the image), `failed`, `locked` (a token is needed), `retry`
+// and `dismiss`.
 export class Upload extends EventTarget {
-  needsToken = false;
   #file;
   #key = randomUuid(); // the same for every try, so that the file is stored once
   #name;
@@ -58,10 +60,13 @@ export class Upload extends EventTarget {
     }
   }
 
-  retry() {
-    this.needsToken = false;
+  wait() {
     this.actions.replaceChildren();
     this.#setState('waiting', 'Waiting');
+  }
+
+  #retry() {
+    this.wait();
     this.#dispatch('retry');
   }
 
@@ -90,15 +95,14 @@ export class Upload extends EventTarget {
     if (status === 201) {
       this.#succeed(JSON.parse(text));
     } else if (this.#abort.signal.aborted) {
-      this.#fail('Cancelled');
+      this.#fail('Cancelled', true);
+    } else if (status === 401) {
+      this.#setState('waiting', 'Waiting for the token');
+      this.#dispatch('locked');
     } else {
       const reason = status ? explain(status, text) : UNREACHABLE;
       announce(`${this.#name}: ${reason}`, 'silent'); // for screen readers
-      this.needsToken = status === 401;
-      if (this.needsToken) {
-        this.#addButton('Enter token', () => askForToken());
-      }
-      this.#fail(reason);
+      this.#fail(reason, mayHelp(status));
     }
   }
 
@@ -109,9 +113,11 @@ export class Upload extends EventTarget {
     setTimeout(() => this.dismiss(), 3000);
   }
 
-  #fail(reason) {
+  #fail(reason, canRetry) {
     this.#setState('failed', reason);
-    this.#addButton('Try again', () => this.retry());
+    if (canRetry) {
+      this.#addButton('Try again', () => this.#retry());
+    }
     this.#dispatch('failed');
   }
 

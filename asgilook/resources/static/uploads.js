@@ -2,21 +2,39 @@
 
 import { collection } from './collection.js';
 import { $, announce } from './dom.js';
-import { tokens } from './token.js';
+import { askForToken, getToken, tokens } from './token.js';
 import { Upload } from './upload.js';
 
 const PARALLEL = 3; // uploads at a time
 
 const waiting = [];
 const failed = new Set();
-const counts = { running: 0, done: 0, all: 0 };
+const locked = new Set(); // rejected for want of a token; the others wait meanwhile
+const counts = { running: 0, done: 0, announced: 0, all: 0 };
+
+const isBusy = () => counts.running + waiting.length + locked.size > 0;
 
 export function uploadFiles(files) {
+  if (!isBusy()) {
+    counts.done = counts.announced = 0;
+    counts.all = failed.size;
+  }
   for (const file of files) {
     counts.all += 1;
     enqueue(new Upload(file));
   }
+  if (locked.size) {
+    ask();
+  }
   startNext();
+}
+
+function ask() {
+  askForToken(
+    getToken()
+      ? 'This token is wrong. Enter another one.'
+      : 'Uploading requires the service’s token. It is kept until you close this tab.',
+  );
 }
 
 function enqueue(upload) {
@@ -25,6 +43,12 @@ function enqueue(upload) {
     collection.addUploaded(image);
   });
   upload.addEventListener('failed', () => failed.add(upload));
+  upload.addEventListener('locked', () => {
+    locked.add(upload);
+    if (locked.size === 1) {
+      ask(); // once, however many files there are
+    }
+  });
   upload.addEventListener('retry', () => {
     failed.delete(upload);
     waiting.push(upload);
@@ -35,7 +59,7 @@ function enqueue(upload) {
 }
 
 function startNext() {
-  while (waiting.length && counts.running < PARALLEL) {
+  while (waiting.length && counts.running < PARALLEL && !locked.size) {
     counts.running += 1;
     waiting
       .shift()
@@ -49,30 +73,41 @@ function startNext() {
 }
 
 function summarize() {
-  const { running, done, all } = counts;
-  if (running + waiting.length) {
+  const { done, all } = counts;
+  if (isBusy() && !locked.size) {
     return `Uploading ${Math.min(all, done + failed.size + 1)} of ${all}`;
   }
-  const parts = [done && `${done} uploaded`, failed.size && `${failed.size} not uploaded`];
+  const open = all - done - failed.size;
+  const parts = [
+    done && `${done} uploaded`,
+    failed.size && `${failed.size} not uploaded`,
+    open && `${open} waiting for the token`,
+  ];
   return parts.filter(Boolean).join(', ');
 }
 
 function showSummary() {
-  const { running, done } = counts;
   $('uploads').hidden = $('uploads-list').childElementCount === 0;
-  $('uploads-clear').hidden = failed.size === 0;
+  $('uploads-token').hidden = locked.size === 0;
+  $('uploads-clear').hidden = failed.size + locked.size === 0;
   $('uploads-title').textContent = summarize();
-  if (running + waiting.length === 0 && done > 0) {
-    announce(`${done.toLocaleString('en')} ${done === 1 ? 'picture' : 'pictures'} uploaded.`);
-    counts.done = 0;
-    counts.all = failed.size;
+  const count = counts.done - counts.announced;
+  if (!isBusy() && count > 0) {
+    announce(`${count.toLocaleString('en')} ${count === 1 ? 'picture' : 'pictures'} uploaded.`);
+    counts.announced = counts.done;
   }
 }
 
+$('uploads-token').addEventListener('click', ask);
+
 $('uploads-clear').addEventListener('click', () => {
-  const cleared = [...failed];
+  const cleared = [...failed, ...locked];
+  if (locked.size) {
+    cleared.push(...waiting.splice(0));
+  }
   counts.all -= cleared.length;
   failed.clear();
+  locked.clear();
   for (const upload of cleared) {
     upload.dismiss();
   }
@@ -80,7 +115,10 @@ $('uploads-clear').addEventListener('click', () => {
 });
 
 tokens.addEventListener('change', () => {
-  for (const upload of [...failed].filter((each) => each.needsToken)) {
-    upload.retry();
+  for (const upload of locked) {
+    upload.wait();
   }
+  waiting.unshift(...locked);
+  locked.clear();
+  startNext();
 });
