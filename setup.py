@@ -41,6 +41,7 @@ TEST = [
     *REDIS,
     *S3,
     'anyio>=4.12',
+    'axe-playwright-python>=0.1.4',
     'birdisle>=0.2.2',
     'fakeredis>=2.40',
     'moto[server]>=5.0',

@@ -839,7 +839,7 @@ def test_upload_and_delete_with_a_token(
     other = windows()
     why = window.page.locator('#token-why')
     window.choose(*pictures[:2])
-    expect(why).to_contain_text('Uploading requires the service’s token.')
+    expect(why).to_contain_text('Uploading requires')
     window.enter_token('a wrong one')
     expect(why).to_have_text('This token is wrong. Enter another one.')
     window.enter_token(TOKEN)
@@ -1047,3 +1047,43 @@ def test_window_sizes_and_color_schemes(
         assert box is not None
         assert 0 <= box['x'] <= box['x'] + box['width'] <= width
         assert 0 <= box['y'] <= box['y'] + box['height'] <= height
+
+
+@pytest.fixture(scope='session')
+def axe() -> str:
+    """Return the script of axe-core, which checks the accessibility of a page."""
+    package = pytest.importorskip('axe_playwright_python')
+    return (Path(package.__file__).parent / 'axe.min.js').read_text(encoding='utf-8')
+
+
+@pytest.mark.parametrize('scheme', ['light', 'dark'])
+@pytest.mark.parametrize('settings', [{'api_token': TOKEN}], ids=['token'])
+def test_axe_finds_no_violations(
+    windows: Windows, server: Server, pictures: list[Path], scheme: str, axe: str
+) -> None:
+    def violations() -> list[str]:
+        window.page.evaluate(axe)
+        found = window.page.evaluate('axe.run({ resultTypes: ["violations"] })')
+        return [
+            f'{each["id"]}: {node["html"]}'
+            for each in found['violations']
+            for node in each['nodes']
+        ]
+
+    window = windows(color_scheme=scheme, reduced_motion='reduce')
+    assert violations() == []
+    window.choose(*pictures)
+    expect(window.page.locator('#token-dialog')).to_be_visible()
+    assert violations() == []
+    window.button('Cancel').click()
+    assert violations() == []
+    window.button('Enter token').click()
+    pictures[0].with_name('none.png').write_bytes(b'no image')
+    window.enter_token(TOKEN)
+    expect(window.cards).to_have_count(3)
+    window.choose(pictures[0].with_name('none.png'))
+    expect(window.page.locator('#uploads-title')).to_contain_text('1 not uploaded')
+    assert violations() == []
+    window.page.locator('.card a').first.click()
+    expect(window.viewer).to_be_visible()
+    assert violations() == []
