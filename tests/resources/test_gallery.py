@@ -1061,6 +1061,8 @@ def axe() -> str:
 def test_axe_finds_no_violations(
     windows: Windows, server: Server, pictures: list[Path], scheme: str, axe: str
 ) -> None:
+    window = windows(color_scheme=scheme, reduced_motion='reduce')
+
     def violations() -> list[str]:
         window.page.evaluate(axe)
         found = window.page.evaluate('axe.run({ resultTypes: ["violations"] })')
@@ -1070,7 +1072,6 @@ def test_axe_finds_no_violations(
             for node in each['nodes']
         ]
 
-    window = windows(color_scheme=scheme, reduced_motion='reduce')
     assert violations() == []
     window.choose(*pictures)
     expect(window.page.locator('#token-dialog')).to_be_visible()
