@@ -38,9 +38,14 @@ def summarize(config: Config, *, redis_state: str, host: str, port: int) -> str:
         access,
     ]
     if port:
-        name = f'[{host}]' if ':' in host else host
-        parts.append(f'gallery http://{name}:{port}/')
+        parts.append(f'gallery http://{_url_host(host)}:{port}/')
     return '; '.join(parts)
+
+
+def _url_host(host: str) -> str:
+    if host in ('0.0.0.0', '::'):  # noqa: S104 (not bound here)
+        return 'localhost'
+    return f'[{host}]' if ':' in host else host
 
 
 async def find_redis(config: Config) -> str:

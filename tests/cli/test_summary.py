@@ -39,6 +39,20 @@ def test_remote_parts_without_secrets() -> None:
     assert 's3cret' not in line
 
 
+@pytest.mark.parametrize(
+    ('host', 'url'),
+    [
+        ('0.0.0.0', 'http://localhost:80/'),
+        ('::', 'http://localhost:80/'),
+        ('192.0.2.7', 'http://192.0.2.7:80/'),
+        ('2001:db8::7', 'http://[2001:db8::7]:80/'),
+    ],
+)
+def test_url_of_the_gallery(host: str, url: str) -> None:
+    line = summarize(Config({}), redis_state='none', host=host, port=80)
+    assert line.endswith(f'; gallery {url}')
+
+
 def test_port_chosen_by_the_system() -> None:
     config = Config({'ASGI_LOOK_REDIS_HOST': 'none'})
     line = summarize(config, redis_state='none', host='127.0.0.1', port=0)
