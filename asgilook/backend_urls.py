@@ -90,8 +90,8 @@ def redis_url(value: str) -> str | None:
     parts = _split(value)
     if parts.scheme not in ('redis', 'rediss', 'unix'):
         raise ValueError(
-            'must be redis://, rediss://, unix://, redis+sentinel://, '
-            'redis+cluster:// or none'
+            'must be redis:// (such as redis://localhost), rediss://, unix://, '
+            'redis+sentinel://, redis+cluster:// or none'
         )
     if parts.scheme != 'unix' and not re.fullmatch('/?[0-9]{0,4}', parts.path):
         raise ValueError('must have the number of a database as its path, or no path')

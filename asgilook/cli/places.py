@@ -90,7 +90,9 @@ def prepared(config: Config) -> Config:
         if ex.errno in _WRONG_PATH or os.path.exists(folder):
             is_path = folder == config.storage_path
             name = 'storage_path' if is_path else 'storage_url'
-            raise setting_error(config, name, ex.strerror or '') from None
+            is_file = ex.errno == errno.EEXIST
+            problem = 'is not a folder' if is_file else ex.strerror or ''
+            raise setting_error(config, name, problem) from None
     if config.database_url is not None:
         asyncio.run(_validate(index))
     return config

@@ -68,7 +68,9 @@ async def _receive_form(req: falcon.asgi.Request, file: AsyncFile, limit: int) -
             raise InvalidRequest('The form has more than one file; send one.')
         received = await _receive(part.stream, file, limit)
     if received is None:
-        raise InvalidRequest('The form has no file; send an image in a file field.')
+        raise InvalidRequest(
+            'The form has no file; send an image in a file field (curl -F image=@FILE).'
+        )
     return received
 
 

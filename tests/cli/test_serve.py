@@ -109,6 +109,11 @@ def test_folder_that_cannot_be_created_stops_the_start(
     stops('ASGI_LOOK_STORAGE_PATH', path, 'Not a directory')
 
 
+def test_file_instead_of_a_folder_stops_the_start(stops: Check, tmp_path: Path) -> None:
+    (tmp_path / 'file').touch()
+    stops('ASGI_LOOK_STORAGE_PATH', f'{tmp_path}/file', 'is not a folder')
+
+
 def test_folder_url_that_cannot_be_created_stops_the_start(
     stops: Check, tmp_path: Path
 ) -> None:
