@@ -5,23 +5,16 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
-import re
 import uuid
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from difflib import get_close_matches
 from typing import Any
 
-from . import backend_urls, validators
+from . import backend_urls, setting_names, validators
 from .backend_urls import redact
+from .setting_names import ENV_PREFIX
 
-ENV_PREFIX = 'ASGI_LOOK_'
 DEFAULT_CACHE_TTL = 3600
 DEFAULT_STORAGE_PATH = '/tmp/asgilook'  # noqa: S108 (the tutorial's; warned about)
-
-# Of names, from 0 to 1, for a suggestion: `TOKEN` to `API_TOKEN` has 0.77.
-_SIMILARITY = 0.6
-# Options of the command line, which are no settings.
-_OPTIONS = ('host', 'port', 'workers')
 
 
 class ConfigError(ValueError):
@@ -175,8 +168,7 @@ class Config:
         environ = os.environ if environ is None else environ
         for name in environ:
             if name.startswith(ENV_PREFIX) and name not in _variables():
-                shown = _shown_unknown(name, environ[name])
-                raise ConfigError(f'unknown setting{_advice(name)}', name, shown)
+                raise _unknown(name, environ[name])
         for field in settings():
             setattr(self, field.name, _read(field, environ))
         self.create_redis_pool: Callable[[Any], Awaitable[Any]] = create_redis_pool
@@ -195,48 +187,18 @@ def misspelled_variables(environ: Mapping[str, str]) -> dict[str, str]:
 
     Their prefix is spelled differently, as in `ASGILOOK_API_TOKEN`.
     """
-    found = {}
-    for name in environ:
-        is_prefixed = re.match('ASGI_?LOOK_', name.upper())
-        if is_prefixed and not name.startswith(ENV_PREFIX):
-            for meant in _similar(name)[:1]:
-                found[name] = meant
-    return found
+    return setting_names.misspelled(environ, _variables())
 
 
-def _similar(name: str) -> list[str]:
-    """Return up to three settings with a similar name, the most similar one first.
-
-    These are the ones with the same first word, if there are any.
-    """
-    word = re.sub('^ASGI_?LOOK_?', '', name.upper())
-    names = [field.name.upper() for field in settings()]
-    related = [each for each in names if each.split('_')[0] == word.split('_')[0]]
-    cutoff = 0.0 if related else _SIMILARITY
-    found = get_close_matches(word, related or names, 3, cutoff)
-    return [ENV_PREFIX + each for each in found]
-
-
-def _advice(name: str) -> str:
-    """Return what may have been meant by an unknown setting."""
-    option = name.removeprefix(ENV_PREFIX).lower()
-    if option in _OPTIONS:
-        return f'; use the option --{option} of `asgilook serve`'
-    similar = _similar(name)
-    if similar:
-        return f'; did you mean {" or ".join(similar)}?'
-    return '; `asgilook config` lists all settings'
+def _unknown(name: str, value: str) -> ConfigError:
+    known = _variables()
+    is_secret = setting_names.may_be_secret(name, known)
+    problem = f'unknown setting; {setting_names.advice(name, known)}'
+    return ConfigError(problem, name, '***' if is_secret else redact(value))
 
 
 def _variables() -> list[str]:
     return [ENV_PREFIX + field.name.upper() for field in settings()]
-
-
-def _shown_unknown(name: str, value: str) -> str:
-    """Hide the value of an unknown setting that may be a misspelled secret."""
-    names = ' '.join([name.upper(), *_similar(name)])
-    is_secret = re.search('TOKEN|SECRET|PASS|KEY|AUTH|CREDENTIAL', names)
-    return '***' if is_secret else redact(value)
 
 
 def _read(field: dataclasses.Field[Any], environ: Mapping[str, str]) -> Any:

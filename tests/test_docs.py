@@ -7,7 +7,8 @@ import pytest
 from falcon.testing import TestClient
 
 from asgilook.cli.main import main
-from asgilook.config import ENV_PREFIX, settings
+from asgilook.config import settings
+from asgilook.setting_names import ENV_PREFIX
 
 from .log_messages import GAP, PACKAGE, log_messages
 
