@@ -100,6 +100,11 @@ class Guard:
             raise self._fail(token, reason, open_circuit=slow and may_open) from None
         self._succeed(token)
 
+    def check(self) -> None:
+        """Raise `StorageUnavailable` while calls are rejected, except for trials."""
+        if self._breaker.is_open:
+            raise _unavailable()
+
     def _succeed(self, token: int) -> None:
         if self._breaker.succeed(token):
             log.warning('object store available again')

@@ -24,7 +24,7 @@ class ObjectPreviews:
 
     Args:
         client: returns the client of the object store.
-        guard: maps the errors of reads.
+        guard: maps the errors of reads, and rejects calls to a store that hangs.
     """
 
     def __init__(self, *, client: Callable[[], S3Store], guard: Guard) -> None:
@@ -41,6 +41,7 @@ class ObjectPreviews:
 
         A bucket that is read-only must not count as one that is unavailable.
         """
+        self._guard.check()
         try:
             obstore.put(
                 self._client(),
@@ -53,6 +54,7 @@ class ObjectPreviews:
 
     def remove(self, image_id: str) -> None:
         """Remove an object if it exists; raises `StorageUnavailable`."""
+        self._guard.check()
         try:
             obstore.delete(self._client(), _path(image_id))
         except (BaseError, OSError) as ex:

@@ -408,6 +408,10 @@ def test_store_that_did_not_answer_is_left_alone(
     for _ in range(20):
         with pytest.raises(StorageUnavailable):
             call(storage)
+        with pytest.raises(StorageUnavailable):
+            storage.previews.write(FIRST, b'content')
+        with pytest.raises(StorageUnavailable):
+            storage.previews.remove(FIRST)
     assert not storage.is_usable()
     assert silent.connections == asked
     assert len(logged(caplog)) == 1
