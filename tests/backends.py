@@ -1,28 +1,19 @@
-"""What images can be kept in.
-
-PostgreSQL is a real one; S3 is moto's server, over loopback.
-"""
+"""Databases of a real PostgreSQL."""
 
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NoReturn
-from urllib.parse import urlencode
 
 import asyncpg
-import boto3
 import pytest
-from moto.server import ThreadedMotoServer
 
 # Without the password where it trusts.
 POSTGRES = 'postgresql://postgres:postgres@127.0.0.1:5432'
-
-KEYS = {'access_key_id': 'test', 'secret_access_key': 'test', 'region': 'eu-central-1'}
 
 
 def sql(url: str, *statements: str) -> list[Any]:
@@ -71,33 +62,3 @@ def schema(url: str) -> Iterator[str]:
         yield f'{url}?search_path={name}'
     finally:
         sql(url, f'DROP SCHEMA {name} CASCADE')
-
-
-class S3:
-    """moto's server: an S3 in this process, asked over loopback."""
-
-    def __init__(self) -> None:
-        logging.getLogger('werkzeug').setLevel(logging.WARNING)
-        self._server = ThreadedMotoServer('127.0.0.1', 0, verbose=False)
-        self._server.start()
-        host, port = self._server.get_host_and_port()
-        self.endpoint = f'http://{host}:{port}'
-        self.client = boto3.client(
-            's3',
-            endpoint_url=self.endpoint,
-            aws_access_key_id=KEYS['access_key_id'],
-            aws_secret_access_key=KEYS['secret_access_key'],
-            region_name=KEYS['region'],
-        )
-
-    def make_bucket(self) -> str:
-        """Make an empty bucket; return its URL, with a prefix, as a setting has it."""
-        name = f'test-{uuid.uuid4().hex}'
-        where = {'LocationConstraint': KEYS['region']}
-        self.client.create_bucket(Bucket=name, CreateBucketConfiguration=where)
-        return f's3://{name}/a/b?{urlencode({"endpoint": self.endpoint, **KEYS})}'
-
-    def stop(self) -> None:
-        """End the server, and close what asks it."""
-        self.client.close()
-        self._server.stop()

@@ -7,6 +7,7 @@ import builtins
 import errno
 import logging
 import os
+import re
 import resource
 import stat
 import uuid
@@ -27,6 +28,7 @@ from asgilook.config import Config
 
 from . import backends, samples
 from .databases import Database, PostgreSQL, SQLite
+from .object_stores import Moto, ObjectStore, SeaweedFS, new_bucket
 
 T = TypeVar('T')
 Json = dict[str, Any]
@@ -41,7 +43,15 @@ def pytest_configure() -> None:
 
 
 # Fixtures that start a server, or need one that runs.
-_INTEGRATION_FIXTURES = {'bucket', 'database', 'postgresql', 'postgresql_db', 's3'}
+_INTEGRATION_FIXTURES = {
+    'bucket',
+    'database',
+    'moto',
+    'postgresql',
+    'postgresql_db',
+    's3',
+    'seaweedfs',
+}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -50,7 +60,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         needed = set(getattr(item, 'fixturenames', ()))
         callspec = getattr(item, 'callspec', None)
         if callspec is not None:
-            needed.update(str(value) for value in callspec.params.values())
+            for value in callspec.params.values():
+                needed.update(re.findall(r'\w+', str(value)))
         if needed & _INTEGRATION_FIXTURES:
             item.add_marker('integration')
 
@@ -204,17 +215,46 @@ def db(request: pytest.FixtureRequest) -> Database:
 
 
 @pytest.fixture(scope='session')
-def s3() -> Iterator[backends.S3]:
+def moto() -> Iterator[Moto]:
     """Start moto's server once, as that is slow."""
-    server = backends.S3()
+    server = Moto()
     yield server
     server.stop()
 
 
+@pytest.fixture(scope='session')
+def seaweedfs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SeaweedFS]:
+    """Start a SeaweedFS once, as that takes seconds."""
+    with SeaweedFS(tmp_path_factory.mktemp('seaweedfs')) as server:
+        yield server
+
+
 @pytest.fixture
-def bucket(s3: backends.S3) -> str:
-    """Return the URL of an empty bucket of moto's server."""
-    return s3.make_bucket()
+def moto_bucket(moto: Moto) -> Iterator[str]:
+    """Return the URL of an empty bucket of moto."""
+    with new_bucket(moto) as url:
+        yield url
+
+
+@pytest.fixture
+def seaweedfs_bucket(seaweedfs: SeaweedFS) -> Iterator[str]:
+    """Return the URL of an empty bucket of SeaweedFS."""
+    with new_bucket(seaweedfs) as url:
+        yield url
+
+
+@pytest.fixture(params=['moto', 'seaweedfs'])
+def s3(request: pytest.FixtureRequest) -> ObjectStore:
+    """Return an object store of either kind."""
+    found: ObjectStore = request.getfixturevalue(request.param)
+    return found
+
+
+@pytest.fixture
+def bucket(s3: ObjectStore) -> Iterator[str]:
+    """Return the URL of an empty bucket of either object store."""
+    with new_bucket(s3) as url:
+        yield url
 
 
 @pytest.fixture

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
+import re
 import threading
 from collections.abc import Coroutine
 from typing import Any, Self, TypeVar
@@ -13,13 +15,27 @@ T = TypeVar('T')
 HOST = '127.0.0.1'
 
 
+@dataclasses.dataclass
+class Exchange:
+    """An HTTP request, and the length of its response so far, with the head."""
+
+    method: str
+    path: str
+    received: int = 0
+
+
 class Proxy:
-    """Forwards to a local port, in its own thread."""
+    """Forwards to a local port, in its own thread.
+
+    Attributes:
+        delay: seconds before each chunk of at most 64 KiB is forwarded.
+    """
 
     def __init__(self, port: int) -> None:
         self.port = 0
         self.connections = 0  # accepted in total
         self.lost = 0  # replies dropped
+        self.delay = 0.0
         self._upstream = port
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever)
@@ -64,6 +80,9 @@ class Proxy:
         """
         self._mark, self._reject = mark, reject
 
+    def observe(self, connection: int, data: bytes, *, is_answer: bool) -> None:
+        """Note what is about to be forwarded."""
+
     def _run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(10)
 
@@ -84,9 +103,10 @@ class Proxy:
             writer.transport.abort()
 
     async def _end(self) -> None:
-        self._flowing.set()
         await self._cut()
-        await asyncio.gather(*self._pumps)
+        for pump in self._pumps:
+            pump.cancel()
+        await asyncio.gather(*self._pumps, return_exceptions=True)
 
     async def _accept(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
@@ -94,9 +114,10 @@ class Proxy:
         self.connections += 1
         up_reader, up_writer = await asyncio.open_connection(HOST, self._upstream)
         self._writers |= {writer, up_writer}
+        number = self.connections
         for pump in (
-            self._pump(reader, up_writer, is_answer=False),
-            self._pump(up_reader, writer, is_answer=True),
+            self._pump(reader, up_writer, number, is_answer=False),
+            self._pump(up_reader, writer, number, is_answer=True),
         ):
             task = asyncio.create_task(pump)
             self._pumps.add(task)
@@ -106,18 +127,43 @@ class Proxy:
         self,
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
+        connection: int,
         *,
         is_answer: bool,
     ) -> None:
         with contextlib.suppress(OSError):
             while data := await reader.read(65536):
                 await self._flowing.wait()
+                await asyncio.sleep(self.delay)
                 if is_answer and self._mark and self._mark in data:
                     self._mark = b''
                     self.lost += 1
                     if self._reject:
                         await self._cut()
                     break
+                self.observe(connection, data, is_answer=is_answer)
                 writer.write(data)
         writer.transport.abort()
         self._writers.discard(writer)
+
+
+class HTTPProxy(Proxy):
+    """A proxy that notes requests, each of which begins a chunk.
+
+    Attributes:
+        exchanges: requests in the order of their arrival.
+    """
+
+    def __init__(self, port: int) -> None:
+        super().__init__(port)
+        self.exchanges: list[Exchange] = []
+        self._latest: dict[int, Exchange] = {}
+
+    def observe(self, connection: int, data: bytes, *, is_answer: bool) -> None:
+        """Note a request, or how much longer its response is."""
+        if is_answer:
+            self._latest[connection].received += len(data)
+        elif request := re.match(rb'([A-Z]+) (\S+) HTTP/1.1\r\n', data):
+            method, path = request[1].decode(), request[2].decode()
+            self._latest[connection] = Exchange(method, path)
+            self.exchanges.append(self._latest[connection])

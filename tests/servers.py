@@ -50,8 +50,12 @@ def until(condition: Callable[[], T], seconds: float = 10) -> T:
 
 
 def require(program: str) -> str:
-    """Return the path of a program; if it is missing, skip the test, or fail in CI."""
-    path = shutil.which(program)
+    """Return the path of a program; if it is missing, skip the test, or fail in CI.
+
+    A package may have installed it beside this Python, which need not be on the path.
+    """
+    beside = os.path.dirname(sys.executable)
+    path = shutil.which(program) or shutil.which(program, path=beside)
     if path is None and os.environ.get('CI') == 'true':
         pytest.fail(f'{program} is not installed')
     if path is None:

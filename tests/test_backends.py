@@ -1,6 +1,6 @@
 """What a client sees is the same on every storage and index.
 
-PostgreSQL is a real one; S3 is moto's server, over loopback.
+PostgreSQL is a real one; object stores are moto and SeaweedFS, over loopback.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ COMBINATIONS = [
     ('folder', 'memory'),
     ('folder', 'sqlite'),
     ('folder', 'postgresql'),
-    ('s3', 'sqlite'),
-    ('s3', 'postgresql'),
+    ('moto', 'sqlite'),
+    ('seaweedfs', 'postgresql'),
 ]
 
 
@@ -40,10 +40,10 @@ def machine(request: pytest.FixtureRequest, config: Config, tmp_path: Path) -> A
     """Return a function that makes the settings of one more machine."""
     storage, index = request.param
     config.api_token = 's3cret'
-    if storage == 's3':
-        config.storage_url = request.getfixturevalue('bucket')
-    else:
+    if storage == 'folder':
         config.storage_url = f'file://{tmp_path}/shared'
+    else:
+        config.storage_url = request.getfixturevalue(f'{storage}_bucket')
     if index != 'memory':
         config.database_url = request.getfixturevalue(index)
 

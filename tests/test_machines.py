@@ -1,7 +1,6 @@
 """Several services that share a real PostgreSQL, a real Redis, and a bucket.
 
-Each has its own storage folder, as on a separate machine; S3 is moto's server, over
-loopback.
+Each has its own storage folder, as on a separate machine; the bucket is in SeaweedFS.
 """
 
 from __future__ import annotations
@@ -17,15 +16,14 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import pytest
 
-from asgilook.backend_urls import s3_options
 from asgilook.events.relay import CHANNEL
 
 from . import samples
 from .databases import PostgreSQL
+from .object_stores import SeaweedFS, behind
 from .proxy import Proxy
 from .servers import HOST, RedisServer, Server, until
 
@@ -52,7 +50,7 @@ def shared_redis(tmp_path: Path) -> Iterator[RedisServer]:
 
 @pytest.fixture
 def start(
-    tmp_path: Path, db: PostgreSQL, bucket: str, shared_redis: RedisServer
+    tmp_path: Path, db: PostgreSQL, seaweedfs_bucket: str, shared_redis: RedisServer
 ) -> Iterator[Start]:
     """Return a function that starts one more machine."""
     with ExitStack() as machines:
@@ -63,7 +61,7 @@ def start(
             folder.mkdir()
             shared = {
                 'database_url': db.url,
-                'storage_url': bucket,
+                'storage_url': seaweedfs_bucket,
                 'redis_host': shared_redis.url,
                 'api_token': 's3cret',
             }
@@ -264,11 +262,11 @@ def test_redis_that_is_unavailable_under_load(
     check(two, working)
 
 
-def test_store_that_is_unavailable(start: Start, bucket: str) -> None:
-    port = urlsplit(s3_options(bucket)['endpoint']).port
-    assert port
-    with Proxy(port) as proxy:
-        machine = start(storage_url=bucket.replace(str(port), str(proxy.port)))
+def test_store_that_is_unavailable(
+    start: Start, seaweedfs: SeaweedFS, seaweedfs_bucket: str
+) -> None:
+    with Proxy(seaweedfs.port) as proxy:
+        machine = start(storage_url=behind(proxy, seaweedfs_bucket))
         seen = machine.upload(_PHOTO, **TOKEN)
         for uri in uris(seen) * 2:
             assert machine.get(uri).status == 200

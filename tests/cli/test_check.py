@@ -1,4 +1,4 @@
-"""Orphans and missing files, in a folder and in moto's S3."""
+"""Orphans and missing files, in a folder and in buckets of moto and SeaweedFS."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ LISTED, ORPHAN, MISSING, CUT = (
 )
 
 
-@pytest.fixture(params=['folder', 's3'])
+@pytest.fixture(params=['folder', 'moto', 'seaweedfs'])
 def place(request: pytest.FixtureRequest, config: Config, tmp_path: Path) -> Config:
     """Return settings with a database."""
     config.database_url = f'sqlite://{tmp_path}/index.db'
-    if request.param == 's3':
-        config.storage_url = request.getfixturevalue('bucket')
+    if request.param != 'folder':
+        config.storage_url = request.getfixturevalue(f'{request.param}_bucket')
     return config
 
 
@@ -225,13 +225,13 @@ def test_file_of_a_broken_disk(
     assert 'preview' not in output
 
 
-@pytest.fixture(params=['folder', 'sqlite', 's3'])
+@pytest.fixture(params=['folder', 'sqlite', 'moto', 'seaweedfs'])
 def any_place(request: pytest.FixtureRequest, config: Config, tmp_path: Path) -> Config:
     """Return settings with a database, or without."""
     if request.param != 'folder':
         config.database_url = f'sqlite://{tmp_path}/index.db'
-    if request.param == 's3':
-        config.storage_url = request.getfixturevalue('bucket')
+    if request.param in ('moto', 'seaweedfs'):
+        config.storage_url = request.getfixturevalue(f'{request.param}_bucket')
     return config
 
 

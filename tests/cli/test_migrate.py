@@ -1,4 +1,7 @@
-"""From one storage and index to another; S3 is moto's, the databases are real."""
+"""From one storage and index to another.
+
+Object stores are moto and SeaweedFS; PostgreSQL is a real one.
+"""
 
 from __future__ import annotations
 
@@ -49,13 +52,15 @@ def source(tmp_path: Path) -> Config:
     return config
 
 
-@pytest.fixture(params=['folder', 'folder-sqlite', 's3-sqlite', 's3-postgresql'])
+@pytest.fixture(
+    params=['folder', 'folder-sqlite', 'moto-sqlite', 'seaweedfs-postgresql']
+)
 def target(request: pytest.FixtureRequest, tmp_path: Path) -> Config:
     storage, _, index = request.param.partition('-')
     config = Config({})
     config.storage_path = str(tmp_path / 'target')
-    if storage == 's3':
-        config.storage_url = request.getfixturevalue('bucket')
+    if storage != 'folder':
+        config.storage_url = request.getfixturevalue(f'{storage}_bucket')
     if index:
         config.database_url = request.getfixturevalue(index)
     return config

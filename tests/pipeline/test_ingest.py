@@ -21,12 +21,12 @@ from ..conftest import files
 FIRST = '00000000-0000-4000-8000-000000000001'
 
 
-@pytest.fixture(params=['folder', 'database', 's3'])
+@pytest.fixture(params=['folder', 'database', 'moto', 'seaweedfs'])
 def settings(request: pytest.FixtureRequest, config: Config, sqlite: str) -> Config:
     if request.param != 'folder':
         config.database_url = sqlite
-    if request.param == 's3':
-        config.storage_url = request.getfixturevalue('bucket')
+    if request.param in ('moto', 'seaweedfs'):
+        config.storage_url = request.getfixturevalue(f'{request.param}_bucket')
     return config
 
 
@@ -53,7 +53,7 @@ async def test_image_that_exists_is_kept(store: Store, settings: Config) -> None
     assert await store.read(first) == content
 
 
-@pytest.mark.parametrize('settings', ['database', 's3'], indirect=True)
+@pytest.mark.parametrize('settings', ['database', 'moto', 'seaweedfs'], indirect=True)
 async def test_unlisted_file_is_listed(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:

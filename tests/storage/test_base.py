@@ -1,4 +1,4 @@
-"""The contract of every storage; S3 is a server of moto."""
+"""The contract of every storage; object stores are moto and SeaweedFS."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -21,20 +20,13 @@ Make = Callable[[], Storage]
 FIRST, SECOND = (str(uuid.UUID(int=number)) for number in (1, 2))
 
 
-@pytest.fixture
-def make_folder(tmp_path: Path) -> Make:
-    return lambda: FolderStorage(str(tmp_path / 'images'), replaces=False)
-
-
-@pytest.fixture
-def make_s3(tmp_path: Path, bucket: str) -> Make:
-    return lambda: ObjectStorage(bucket, str(tmp_path / 'work'))
-
-
-@pytest.fixture(params=['folder', 's3'])
-def make(request: pytest.FixtureRequest) -> Any:
+@pytest.fixture(params=['folder', 'moto', 'seaweedfs'])
+def make(request: pytest.FixtureRequest, tmp_path: Path) -> Make:
     """Return a function that makes a storage, as each process does."""
-    return request.getfixturevalue(f'make_{request.param}')
+    if request.param == 'folder':
+        return lambda: FolderStorage(str(tmp_path / 'images'), replaces=False)
+    bucket = request.getfixturevalue(f'{request.param}_bucket')
+    return lambda: ObjectStorage(bucket, str(tmp_path / 'work'))
 
 
 @pytest.fixture

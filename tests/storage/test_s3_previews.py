@@ -1,27 +1,29 @@
-"""Previews in a bucket of moto's server, or of a stub."""
+"""Previews in a bucket of moto, SeaweedFS, or a stub."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
-from typing import BinaryIO
-from urllib.parse import urlsplit
 
 import pytest
 
 from asgilook.config import Config
 from asgilook.errors import ImageNotFound, StorageUnavailable
+from asgilook.imaging import reduction
+from asgilook.imaging.transform import Format
 from asgilook.models import Image
 from asgilook.storage.s3 import ObjectStorage
 from asgilook.storage.s3_previews import ObjectPreviews
 from asgilook.store import Store
 from tests import samples
-from tests.backends import S3
-from tests.conftest import logged
+from tests.conftest import apart, logged
+from tests.object_stores import ObjectStore, behind, name_of
+from tests.proxy import HTTPProxy
 from tests.storage.test_s3 import FIRST, SECOND, answering, url_of
 
 PHOTO = samples.photo(1600, 1200)
+FORMATS: tuple[Format, ...] = ('jpeg', 'webp')
 
 
 @pytest.fixture
@@ -38,13 +40,14 @@ def previews(storage: ObjectStorage) -> ObjectPreviews:
 
 
 def test_objects(
-    previews: ObjectPreviews, storage: ObjectStorage, s3: S3, bucket: str
+    previews: ObjectPreviews, storage: ObjectStorage, s3: ObjectStore, bucket: str
 ) -> None:
     for content in (b'old', b'content'):
         previews.write(FIRST, content)
     assert previews.read(FIRST) == b'content'
-    name = urlsplit(bucket).netloc
-    found = s3.client.get_object(Bucket=name, Key=f'a/b/previews/{FIRST}.jpeg')
+    found = s3.client.get_object(
+        Bucket=name_of(bucket), Key=f'a/b/previews/{FIRST}.jpeg'
+    )
     assert found['ContentType'] == 'image/jpeg'
     assert list(storage.entries()) == []
 
@@ -57,12 +60,11 @@ def test_removal(previews: ObjectPreviews) -> None:
         previews.read(FIRST)
 
 
-def test_image_ids(previews: ObjectPreviews, s3: S3, bucket: str) -> None:
+def test_image_ids(previews: ObjectPreviews, s3: ObjectStore, bucket: str) -> None:
     assert list(previews.image_ids()) == []
     previews.write(FIRST, b'content')
     previews.write(SECOND, b'content')
-    name = urlsplit(bucket).netloc
-    s3.client.put_object(Bucket=name, Key='a/b/previews/foreign', Body=b'x')
+    s3.client.put_object(Bucket=name_of(bucket), Key='a/b/previews/foreign', Body=b'x')
     assert set(previews.image_ids()) == {FIRST, SECOND}
 
 
@@ -82,34 +84,111 @@ def test_rejected_writes_do_not_make_the_store_unavailable(
     assert logged(caplog) == []
 
 
-def test_small_thumbnails_read_the_preview_only(
-    config: Config, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    config.storage_url = bucket
-    config.database_url = f'sqlite://{tmp_path}/index.db'
-    opened = []
-    original = ObjectStorage.open
+# -- requests to the store --------------------------------------------------------
 
-    def record(storage: ObjectStorage, image_id: str) -> BinaryIO:
-        opened.append(image_id)
-        return original(storage, image_id)
 
-    monkeypatch.setattr(ObjectStorage, 'open', record)
+Scenario = Callable[[Store, HTTPProxy], Awaitable[None]]
 
-    async def scenario(store: Store) -> None:
-        async with store.upload() as upload:
-            await upload.write(PHOTO)
-            image: Image = await store.save(FIRST, upload)
-        for size in image.reductions(64):
-            for format_ in ('jpeg', 'webp'):
-                assert await store.make_thumbnail(image, size, format_)
-        assert opened == []
-        await store.delete(image)
 
-    async def main() -> None:
+@pytest.fixture
+def run(
+    config: Config,
+    s3: ObjectStore,
+    bucket: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Callable[[Scenario], None]:
+    """Return a function that runs a scenario on a store behind a proxy."""
+    monkeypatch.setattr('asgilook.concurrency.KEEP_SECONDS', 0)
+
+    async def main(scenario: Scenario, proxy: HTTPProxy) -> None:
+        config.storage_url = behind(proxy, bucket)
+        config.database_url = f'sqlite://{tmp_path}/index.db'
         store = Store(config)
         await store.start()
-        await scenario(store)
-        await store.stop()
+        try:
+            await scenario(store, proxy)
+        finally:
+            await store.stop()
 
-    asyncio.run(main())
+    def run(scenario: Scenario) -> None:
+        with HTTPProxy(s3.port) as proxy:
+            apart(asyncio.run, main(scenario, proxy))
+
+    return run
+
+
+async def save(store: Store) -> Image:
+    async with store.upload() as upload:
+        await upload.write(PHOTO)
+        return await store.save(FIRST, upload)
+
+
+async def requests(
+    proxy: HTTPProxy, thumbnail: Awaitable[bytes]
+) -> tuple[bytes, list[tuple[str, str]], int]:
+    """Return a thumbnail, the requests for it, and the length of the responses."""
+    proxy.exchanges.clear()
+    content = await thumbnail
+    seen = list(proxy.exchanges)
+    keys = [(each.method, each.path.partition('/a/b/')[2]) for each in seen]
+    return content, keys, sum(each.received for each in seen)
+
+
+IMAGE, PREVIEW = f'{FIRST}.jpeg', f'previews/{FIRST}.jpeg'
+MAX_HEAD = 1000  # of a response, in bytes
+
+
+def test_small_thumbnails_read_the_preview_only(
+    run: Callable[[Scenario], None], s3: ObjectStore, bucket: str
+) -> None:
+    async def scenario(store: Store, proxy: HTTPProxy) -> None:
+        image = await save(store)
+        stored = s3.client.head_object(Bucket=name_of(bucket), Key=f'a/b/{PREVIEW}')
+        length = stored['ContentLength']
+        for size in image.reductions(64):
+            for format_ in FORMATS:
+                thumbnail = store.make_thumbnail(image, size, format_)
+                _, keys, received = await requests(proxy, thumbnail)
+                assert keys == [('GET', PREVIEW)]
+                assert length < received < length + MAX_HEAD
+
+    run(scenario)
+
+
+def test_thumbnail_without_a_preview_reads_the_image_once(
+    run: Callable[[Scenario], None], s3: ObjectStore, bucket: str
+) -> None:
+    async def scenario(store: Store, proxy: HTTPProxy) -> None:
+        image = await save(store)
+        smallest = image.reductions(64)[-1]
+        expected, _, _ = await requests(proxy, store.make_thumbnail(image, smallest))
+        key = f'a/b/{PREVIEW}'
+        before = s3.client.get_object(Bucket=name_of(bucket), Key=key)['Body'].read()
+        s3.client.delete_object(Bucket=name_of(bucket), Key=key)
+        await asyncio.sleep(0.01)  # until no earlier render is shared
+        content, keys, received = await requests(
+            proxy, store.make_thumbnail(image, smallest, 'jpeg')
+        )
+        assert content == expected
+        assert keys == [('GET', PREVIEW), ('GET', IMAGE), ('PUT', PREVIEW)]
+        assert image.length < received < image.length + 3 * MAX_HEAD
+        after = s3.client.get_object(Bucket=name_of(bucket), Key=key)['Body'].read()
+        assert after == before
+
+    run(scenario)
+
+
+def test_large_thumbnail_reads_the_image_only(
+    run: Callable[[Scenario], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reduction, 'MAX_PREVIEW_PIXELS', 400 * 300)
+
+    async def scenario(store: Store, proxy: HTTPProxy) -> None:
+        image = await save(store)
+        thumbnail = store.make_thumbnail(image, (800, 600))
+        _, keys, received = await requests(proxy, thumbnail)
+        assert keys == [('GET', IMAGE)]
+        assert image.length < received < image.length + MAX_HEAD
+
+    run(scenario)
