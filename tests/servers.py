@@ -63,6 +63,13 @@ def require(program: str) -> str:
     return path
 
 
+def unprivileged() -> tuple[str, ...]:
+    """Return a command to start a program by, for which permissions of files count."""
+    if os.geteuid() != 0:
+        return ()
+    return require('setpriv'), '--bounding-set', '-dac_override,-dac_read_search'
+
+
 def run(*arguments: str, **settings: Any) -> subprocess.CompletedProcess[str]:
     """Run Python until it exits, with these settings of the service."""
     return subprocess.run(
@@ -219,11 +226,13 @@ class Server(Process):
         folder: Path,
         *options: str,
         program: tuple[str, ...] = ('asgilook',),
+        wrapper: tuple[str, ...] = (),
         **settings: Any,
     ) -> None:
         self.storage = folder / 'images'
         settings = {'storage_path': self.storage, **settings}
-        command = [sys.executable, '-m', *program, '--port', '0', *options]
+        python = *wrapper, sys.executable
+        command = [*python, '-m', *program, '--port', '0', *options]
         super().__init__(folder, *command, environ=_environ(settings))
         self.processes = int(options[-1]) if '--workers' in options else 1
 
