@@ -72,7 +72,8 @@ def outages(server: Server) -> list[str]:
 
 def check_consistent(tmp_path: Path, bucket: str, settings: dict[str, Any]) -> None:
     """Check that all listed images are stored."""
-    done = run('-m', 'asgilook', 'check', storage_url=bucket, **settings)
+    settings = {'storage_url': bucket, 'storage_path': tmp_path, **settings}
+    done = run('-m', 'asgilook', 'check', **settings)
     assert ' 0 with a missing or wrong file' in done.stdout, done
 
 
@@ -124,6 +125,28 @@ def test_store_frozen_under_load(
     assert set(load.answers) == {200, 201, 503}
     check(machine, [load])
     check_consistent(tmp_path, seaweedfs_bucket, settings)
+
+
+def test_deletion_while_the_store_is_frozen(
+    tmp_path: Path,
+    machine: Server,
+    seaweedfs: SeaweedFS,
+    seaweedfs_bucket: str,
+    settings: dict[str, Any],
+) -> None:
+    """The database is the truth; what remains in the bucket can be removed."""
+    kept, deleted = upload_two(machine)
+    with paused(seaweedfs.pid):
+        assert machine.ask('DELETE', deleted['image'], **TOKEN).status == 204
+    until(lambda: ready(machine) == 200)
+    assert machine.images() == [kept]
+    assert [machine.get(uri).status for uri in uris(deleted)] == [404] * 5
+    settings = {'storage_url': seaweedfs_bucket, 'storage_path': tmp_path, **settings}
+    options = ('--younger', '0', '--remove-orphans')
+    done = run('-m', 'asgilook', 'check', *options, **settings)
+    assert '1 files not listed, 1 of them removed\n' in done.stdout, done
+    assert '1 previews without an image, 1 removed\n' in done.stdout
+    assert machine.get(kept['image']).status == 200
 
 
 def test_bucket_removed(
