@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
-import aioredis
-
 from ..backend_urls import redact
+
+# NOTE(warnings): Python 3.14 and newer warn when they compile aioredis (PEP 765).
+with warnings.catch_warnings():
+    warnings.filterwarnings('ignore', "'return' in a 'finally' block", SyntaxWarning)
+    import aioredis
 
 
 async def create_pool(address: str | None) -> Any:

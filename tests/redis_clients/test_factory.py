@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -96,6 +97,13 @@ def test_missing_redis_py_stops_the_start() -> None:
 def test_redis_py_is_imported_only_if_needed() -> None:
     code = 'import sys, asgilook.asgi; sys.exit("redis" in sys.modules)'
     assert run('-c', code).returncode == 0
+
+
+def test_first_start_shows_no_warning(tmp_path: Path) -> None:
+    """Nothing is compiled yet, which is when Python warns about aioredis."""
+    empty = f'pycache_prefix={tmp_path}'
+    ended = run('-W', 'error', '-X', empty, '-c', 'import asgilook.asgi')
+    assert (ended.returncode, ended.stderr) == (0, '')
 
 
 def test_custom_pool_is_used_for_any_url() -> None:
