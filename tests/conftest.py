@@ -16,9 +16,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
-import aioredis.parser
-import aioredis.util
-import birdisle.aioredis
 import falcon.testing
 import pytest
 from falcon.testing import ASGIConductor, Result, TestClient
@@ -26,9 +23,10 @@ from falcon.testing import ASGIConductor, Result, TestClient
 from asgilook.app import create_app
 from asgilook.config import Config
 
-from . import backends, samples
+from . import backends, redis_in_process, samples
 from .databases import Database, PostgreSQL, SQLite
 from .object_stores import Moto, ObjectStore, SeaweedFS, new_bucket
+from .redis_in_process import RedisServer as RedisServer
 
 T = TypeVar('T')
 Json = dict[str, Any]
@@ -64,36 +62,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 needed.update(re.findall(r'\w+', str(value)))
         if needed & _INTEGRATION_FIXTURES:
             item.add_marker('integration')
-
-
-class RedisServer:
-    """A birdisle server; the tests talk to it past the service."""
-
-    def __init__(self) -> None:
-        self.address = birdisle.Server()
-
-    def execute(self, *command: Any) -> Any:
-        """Run a command and return its reply."""
-        reader = aioredis.parser.Reader()
-        with self.address.connect() as sock:
-            sock.sendall(aioredis.util.encode_command(*command))
-            while (reply := reader.gets()) is False:
-                reader.feed(sock.recv(2**16))
-        return reply
-
-    def keys(self) -> set[str]:
-        """Return all keys."""
-        return {key.decode() for key in self.execute('KEYS', '*')}
-
-    def calls(self) -> int:
-        """Count the commands of the service, but for those of a connection."""
-        lines = self.execute('INFO', 'commandstats').decode().split()
-        names = ('cmdstat_getrange', 'cmdstat_set', 'cmdstat_del')
-        return sum(
-            int(line.partition('calls=')[2].partition(',')[0])
-            for line in lines
-            if line.startswith(names)
-        )
 
 
 async def no_redis(address: Any) -> None:
@@ -162,17 +130,24 @@ def anyio_backend() -> str:
 @pytest.fixture(scope='session')
 def redis_server() -> Iterator[RedisServer]:
     """Start a server once, as that is slow."""
-    server = RedisServer()
+    server = redis_in_process.start()
     yield server
-    server.address.close()
+    server.close()
 
 
 @pytest.fixture
 def redis(redis_server: RedisServer) -> RedisServer:
     """Return the Redis of `config`, empty."""
-    redis_server.execute('FLUSHALL')
-    redis_server.execute('CONFIG', 'RESETSTAT')
+    redis_server.reset()
     return redis_server
+
+
+@pytest.fixture
+def redis_engine(redis: RedisServer) -> RedisServer:
+    """Return the Redis of `config` for a test of what fakeredis leaves out."""
+    if not redis_in_process.HAS_BIRDISLE:
+        pytest.skip('birdisle is not installed')
+    return redis
 
 
 @pytest.fixture(scope='session')
@@ -262,7 +237,7 @@ def config(tmp_path: Path, redis: RedisServer) -> Config:
     """Return the settings of `client`, free to change before it is used."""
     config = Config({})
     config.storage_path = str(tmp_path / 'images')
-    config.create_redis_pool = birdisle.aioredis.create_redis_pool
+    config.create_redis_pool = redis.create_pool
     config.redis_host = redis.address
     config.redis_timeout = 10
     return config

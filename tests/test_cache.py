@@ -6,7 +6,6 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import aioredis
-import birdisle.aioredis
 import msgpack
 import pytest
 from falcon.testing import ASGIConductor, Result, TestClient
@@ -125,12 +124,12 @@ def test_list_by_media_type_has_two_keys(client: TestClient, image: Json) -> Non
 
 
 def test_cache_body_size_is_a_maximum(
-    config: Config, photo: bytes, image: Json
+    config: Config, redis: RedisServer, photo: bytes, image: Json
 ) -> None:
     size = len(photo)
     for limit, cache in ((size - 1, 'Miss'), (size, 'Hit')):
-        config.create_redis_pool = birdisle.aioredis.create_redis_pool
-        client = restarted(config, redis_host=None, cache_body_size=limit)
+        redis.reset()
+        client = restarted(config, cache_body_size=limit)
         first, second = (client.simulate_get(image['image']) for _ in range(2))
         assert (cache_of(first), cache_of(second)) == ('Miss', cache)
         assert first.content == second.content
@@ -293,7 +292,7 @@ def test_image_deleted_while_it_is_stored_leaves_no_copy(
     gates: list[Gate] = []
 
     async def connect(address: Any) -> Gate:
-        gates.append(Gate(await birdisle.aioredis.create_redis_pool(address)))
+        gates.append(Gate(await redis.create_pool(address)))
         return gates[0]
 
     config.create_redis_pool = connect
@@ -318,7 +317,7 @@ def test_list_stored_after_an_upload_is_a_miss(
     gates: list[Gate] = []
 
     async def connect(address: Any) -> Gate:
-        gates.append(Gate(await birdisle.aioredis.create_redis_pool(address)))
+        gates.append(Gate(await redis.create_pool(address)))
         return gates[0]
 
     config.create_redis_pool = connect
@@ -500,14 +499,14 @@ def test_foreign_type_is_replaced(
 
 
 def test_redis_out_of_memory(
-    config: Config, redis: RedisServer, caplog: pytest.LogCaptureFixture
+    config: Config, redis_engine: RedisServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     client = restarted(config, cache_memory=0)
-    redis.execute('CONFIG', 'SET', 'maxmemory', 1)
+    redis_engine.execute('CONFIG', 'SET', 'maxmemory', 1)
     try:
         results = [apart(client.simulate_get, '/images') for _ in range(2)]
     finally:
-        redis.execute('CONFIG', 'SET', 'maxmemory', 0)
+        redis_engine.execute('CONFIG', 'SET', 'maxmemory', 0)
     results += [client.simulate_get('/images') for _ in range(2)]
     assert [cache_of(result) for result in results] == ['Miss', 'Miss', 'Miss', 'Hit']
     (message,) = logged(caplog)

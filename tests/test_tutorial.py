@@ -11,7 +11,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import birdisle.aioredis
 import fakeredis.aioredis
 import falcon
 import falcon.testing
@@ -28,7 +27,8 @@ CACHE = 'X-ASGILook-Cache'
 
 
 def with_birdisle(config: Config) -> None:
-    config.create_redis_pool = birdisle.aioredis.create_redis_pool
+    birdisle = pytest.importorskip('birdisle.aioredis')
+    config.create_redis_pool = birdisle.create_redis_pool
     config.redis_host = None
 
 

@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-import birdisle.aioredis
 import pytest
 
 from asgilook.config import create_redis_pool
@@ -69,8 +68,7 @@ async def running(
 
 
 def in_process(redis: RedisServer, listener: Recorder) -> Any:
-    create_pool = birdisle.aioredis.create_redis_pool
-    return running(redis.address, listener, create_pool, timeout=10)
+    return running(redis.address, listener, redis.create_pool, timeout=10)
 
 
 @pytest.fixture
@@ -123,7 +121,7 @@ async def test_another_start_reuses_the_pool(
     pools: list[Any] = []
 
     async def create_pool(address: Any) -> Any:
-        pools.append(await birdisle.aioredis.create_redis_pool(address))
+        pools.append(await redis.create_pool(address))
         return pools[-1]
 
     async with running(redis.address, listener, create_pool, timeout=10) as relay:

@@ -5,7 +5,6 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import aioredis
-import birdisle.aioredis
 import pytest
 
 from asgilook.redis_clients.aioredis import AioredisDriver
@@ -17,7 +16,8 @@ from ..conftest import RedisServer, logged, until
 class Connector:
     """A `create_redis_pool` that fails while it is `down`, and keeps its pools."""
 
-    def __init__(self) -> None:
+    def __init__(self, redis: RedisServer) -> None:
+        self.redis = redis
         self.down = False
         self.pools: list[Any] = []
         self.attempts = 0
@@ -26,7 +26,7 @@ class Connector:
         self.attempts += 1
         if self.down:
             raise ConnectionRefusedError('refused')
-        self.pools.append(await birdisle.aioredis.create_redis_pool(address))
+        self.pools.append(await self.redis.create_pool(address))
         return self.pools[-1]
 
 
@@ -43,8 +43,8 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def connector() -> Connector:
-    return Connector()
+def connector(redis: RedisServer) -> Connector:
+    return Connector(redis)
 
 
 @pytest.fixture
@@ -78,14 +78,14 @@ async def test_values(client: Redis, redis: RedisServer) -> None:
 
 
 async def test_large_value_is_never_read_whole(
-    client: Redis, redis: RedisServer
+    client: Redis, redis_engine: RedisServer
 ) -> None:
-    redis.execute('SET', 'key', bytes(10_000_000))
-    before = redis.execute('INFO', 'stats')
+    redis_engine.execute('SET', 'key', bytes(10_000_000))
+    before = redis_engine.execute('INFO', 'stats')
     await client.start()
     assert await client.get('key', 1000) is None
     await client.stop()
-    after = redis.execute('INFO', 'stats')
+    after = redis_engine.execute('INFO', 'stats')
     sent = [
         int(info.partition(b'net_output_bytes:')[2].split()[0])
         for info in (before, after)
@@ -170,19 +170,19 @@ async def test_unavailable_redis_is_tried_by_one_request(clock: Clock) -> None:
 
 
 async def test_command_that_times_out_closes_its_connections(
-    connector: Connector, redis: RedisServer
+    connector: Connector, redis_engine: RedisServer
 ) -> None:
     """A SET that timed out must not run later, when Redis wakes up."""
-    pool = await connector(redis.address)
-    driver = AioredisDriver(create_pool=returning(pool), address=redis.address)
+    pool = await connector(redis_engine.address)
+    driver = AioredisDriver(create_pool=returning(pool), address=redis_engine.address)
     client = Redis(driver, 0.2)
     await client.start()
-    redis.execute('CLIENT', 'PAUSE', 300)
+    redis_engine.execute('CLIENT', 'PAUSE', 300)
     await client.set('key', b'value', 60)
     assert pool.connection.size == 0
     await client.stop()
-    redis.execute('PING')  # answered when the pause is over
-    assert redis.keys() == set()
+    redis_engine.execute('PING')  # answered when the pause is over
+    assert redis_engine.keys() == set()
 
 
 async def test_fault_counts_once_for_all_of_its_commands(clock: Clock) -> None:
@@ -247,11 +247,11 @@ async def test_state_of_redis_that_rejects_pings(
 
 async def test_rejected_command_is_logged_once_a_minute(
     client: Redis,
-    redis: RedisServer,
+    redis_engine: RedisServer,
     caplog: pytest.LogCaptureFixture,
     clock: Clock,
 ) -> None:
-    redis.execute('RPUSH', 'key', 'value')
+    redis_engine.execute('RPUSH', 'key', 'value')
     await client.start()
     for seconds in (0, 59, 2, 1):
         clock.now += seconds
