@@ -49,6 +49,7 @@ TEST = [
     # services, one of which has no wheel for Python 3.15.
     'flask>=3.0',
     'flask-cors>=6.0',
+    'hypothesis>=6.130',
     'moto[s3]>=5.0',
     'playwright>=1.49',
     'pytest>=8.0',

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import falcon.testing
+import hypothesis
 import pytest
 from falcon.testing import ASGIConductor, Result, TestClient
 
@@ -36,8 +37,16 @@ FILE_SIZE = 4000
 
 
 def pytest_configure() -> None:
-    """Let asyncio's debug mode not log that a busy machine is slow."""
+    """Quieten asyncio, and make hypothesis repeatable.
+
+    asyncio's debug mode would log that a busy machine is slow. `pytest
+    --hypothesis-profile=default` tries other examples at each run.
+    """
     logging.getLogger('asyncio').setLevel(logging.ERROR)
+    hypothesis.settings.register_profile(
+        'repeatable', derandomize=True, deadline=None, max_examples=50
+    )
+    hypothesis.settings.load_profile('repeatable')
 
 
 # Fixtures that start a server, or need one that runs.

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import re
 import struct
 
 _ORIENTATION = 0x0112
 # BYTE, SHORT and LONG (Exif 2.32, section 4.6.2); the standard asks for a SHORT.
 _CODES = {1: 'B', 3: 'H', 4: 'I'}
+# PERF: possessive, as some files repeat the identifier millions of times.
+_replace_identifiers = re.compile(rb'\A(?:Exif\0\0)*+').sub
 
 
 def orientation(exif: bytes) -> int:
     """Return the orientation, from 1 to 8; 1 if it is missing or invalid."""
-    while exif.startswith(b'Exif\0\0'):
-        exif = exif[6:]
+    exif = _replace_identifiers(b'', exif, count=1)
     order = {b'II': '<', b'MM': '>'}.get(exif[:2])
     if order is None:
         return 1

@@ -16,6 +16,7 @@ def first_frame(data: bytes, check_deadline: CheckDeadline) -> bytes:
     start = position = _SCREEN_SIZE + _table_size(data[10])
     control = b''
     while data[position : position + 1] == _EXTENSION:
+        check_deadline()
         end = _skip_blocks(data, position + 2, check_deadline)
         if data[position + 1 : position + 2] == _CONTROL:
             control = data[position:end]

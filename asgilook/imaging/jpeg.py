@@ -33,6 +33,8 @@ PADDING = b'\xff\0' * 8
 
 _BLOCK_SIZE = 4096
 _MAX_SEGMENTS = 1000
+# Segments and fill bytes before the frame header of a stored file.
+_MAX_MARKERS = 10_000
 _FILL = 0xFF
 # No marker has this number: bytes between two segments.
 _JUNK = -1
@@ -83,12 +85,13 @@ class Header:
 def read_size(file: BinaryIO) -> Size:
     """Return (width, height) from the frame header; raise ValueError without one.
 
-    A file without metadata takes a single read of 4 KiB.
+    A file without metadata takes a single read of 4 KiB, any other at most as many
+    reads as it has segments.
     """
     block, position = file.read(_BLOCK_SIZE), 2
     if block[:2] != SOI:
         raise ValueError('not a JPEG file')
-    while True:
+    for _ in range(_MAX_MARKERS):
         if position + 9 > len(block):
             file.seek(position - len(block), os.SEEK_CUR)
             block, position = file.read(_BLOCK_SIZE), 0
@@ -106,6 +109,7 @@ def read_size(file: BinaryIO) -> Size:
                 raise ValueError('a JPEG without a size')
             return width, height
         position += 2 + length
+    raise ValueError('a JPEG with too many segments')
 
 
 def parse(data: bytes, check_deadline: CheckDeadline) -> Header:

@@ -79,6 +79,16 @@ def test_size_after_fill_bytes() -> None:
     assert size(samples.insert(samples.photo(30, 20), b'\xff\xff\xff')) == (30, 20)
 
 
+@pytest.mark.parametrize('part', [b'\xff', segment(0xFE, b'')])
+def test_size_after_too_many_segments(part: bytes) -> None:
+    start = jpeg.parse(samples.photo(30, 20), nothing)
+    before = [marker for marker, _ in start.segments].index(jpeg.SOF0)
+    allowed = 10_000 - before - 1
+    assert size(samples.insert(samples.photo(30, 20), part * allowed)) == (30, 20)
+    with pytest.raises(ValueError, match='too many segments'):
+        size(samples.insert(samples.photo(30, 20), part * (allowed + 1)))
+
+
 @pytest.mark.parametrize(
     'data',
     [
