@@ -165,5 +165,5 @@ def _split(value: str) -> SplitResult:
 
 def redact(url: str) -> str:
     """Mask the secrets in a URL, valid or not, for messages and logs."""
-    url = re.sub(r'(?<=://)([^:@]*):.*@', r'\1:***@', url)
+    url = re.sub(r'(?<=://)([^:]*):.*@', r'\1:***@', url, flags=re.DOTALL)
     return re.sub(r'([?&][^=&]*(?:password|secret|token)[^=&]*=)[^&]*', r'\1***', url)

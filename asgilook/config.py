@@ -205,7 +205,7 @@ def _read(field: dataclasses.Field[Any], environ: Mapping[str, str]) -> Any:
     name = ENV_PREFIX + field.name.upper()
     value = environ.get(name, '').strip() or field.metadata['default']
     try:
-        return field.metadata['parse'](value)
+        return field.metadata['parse'](validators.printable(value))
     except ValueError as ex:
         raise ConfigError(str(ex), name, _shown(field, value)) from None
 
