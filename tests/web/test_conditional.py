@@ -39,9 +39,14 @@ class Site:
 
     def get(self, name: str, headers: dict[str, str]) -> Result:
         """Send headers in which ETAG and DATE stand for those of the resource."""
+        return self.send('GET', name, headers)
+
+    def send(self, method: str, name: str, headers: dict[str, str]) -> Result:
+        """Send such headers with any method."""
         whole = self.whole[name].headers
         etag, date = whole['etag'], whole.get('last-modified', '')
-        return self.client.simulate_get(
+        return self.client.simulate_request(
+            method,
             self.uris[name],
             headers={
                 key: value.replace('ETAG', etag).replace('DATE', date)
