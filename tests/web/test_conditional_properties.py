@@ -56,8 +56,8 @@ class Request:
 
     def headers(self, length: int) -> dict[str, str]:
         values = {
-            'If-Match': self.if_match and ', '.join(self.if_match),
-            'If-None-Match': self.if_none_match and ' ,'.join(self.if_none_match),
+            'If-Match': ', '.join(self.if_match or []) or None,
+            'If-None-Match': ' ,'.join(self.if_none_match or []) or None,
             'If-Unmodified-Since': self.if_unmodified_since,
             'If-Modified-Since': self.if_modified_since,
             'If-Range': self.if_range,
