@@ -40,12 +40,13 @@ def pytest_configure() -> None:
     """Quieten asyncio, and make hypothesis repeatable.
 
     asyncio's debug mode would log that a busy machine is slow. `pytest
-    --hypothesis-profile=default` tries other examples at each run.
+    --hypothesis-profile=random` tries other examples at each run.
     """
     logging.getLogger('asyncio').setLevel(logging.ERROR)
     hypothesis.settings.register_profile(
         'repeatable', derandomize=True, deadline=None, max_examples=50
     )
+    hypothesis.settings.register_profile('random', deadline=None, max_examples=50)
     hypothesis.settings.load_profile('repeatable')
 
 
