@@ -201,13 +201,16 @@ class RedisCache:
             return False
         key = str(representation.key)
         entry = make_response(record, representation, body)
-        if len(body) <= self._memory.max_bytes:
+        in_memory = len(body) <= self._memory.max_bytes
+        if in_memory:
             self._memory.put(entry)
-        await self._redis.set(self.PREFIX + key, pack(representation, body), self._ttl)
+        value = pack(representation, body)
+        in_redis = await self._redis.set(self.PREFIX + key, value, self._ttl)
         if representation.image is not None and not await self._is_current(entry):
             # A DELETE came between: no copy may outlive the image.
             await self._drop(key)
-        return True
+            return False
+        return in_memory or in_redis
 
     async def _drop(self, *keys: str) -> None:
         for key in keys:

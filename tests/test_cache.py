@@ -286,6 +286,20 @@ class Gate:
         return await self._pool.set(key, value, expire=expire)
 
 
+@pytest.mark.parametrize('memory', [0, 1 << 20])
+@pytest.mark.parametrize('is_redis_up', [False, True])
+def test_cache_status_of_a_miss(
+    config: Config, image: Json, memory: int, is_redis_up: bool
+) -> None:
+    config.cache_memory = memory
+    if not is_redis_up:
+        config.create_redis_pool = no_redis
+    client = TestClient(create_app(config))
+    status = client.simulate_get(image['image']).headers['cache-status']
+    assert status.startswith('ASGILook; fwd=uri-miss')
+    assert ('stored' in status) == bool(memory or is_redis_up)
+
+
 def test_image_deleted_while_it_is_stored_leaves_no_copy(
     config: Config, redis: RedisServer, image: Json
 ) -> None:
@@ -303,7 +317,9 @@ def test_image_deleted_while_it_is_stored_leaves_no_copy(
         await gates[0].reached.wait()
         os.unlink(f'{config.storage_path}/{image["id"]}')
         gates[0].opened.set()
-        assert (await late).status_code == 200
+        result = await late
+        assert result.status_code == 200
+        assert result.headers['cache-status'] == 'ASGILook; fwd=uri-miss'
         assert redis.keys() == set()
         problem(await conductor.simulate_get(uri), 404)
 

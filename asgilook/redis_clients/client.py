@@ -135,10 +135,13 @@ class Redis:
             return None
         return value if isinstance(value, bytes) and 0 < len(value) <= limit else None
 
-    async def set(self, key: str, value: bytes, ttl: int) -> None:
-        """Store a value for `ttl` seconds, in place of any other."""
-        with contextlib.suppress(NoReply):
+    async def set(self, key: str, value: bytes, ttl: int) -> bool:
+        """Store a value for `ttl` seconds; return whether Redis has it now."""
+        try:
             await self._call(partial(self._driver.set, key, value, ttl))
+        except NoReply:
+            return False
+        return True
 
     async def delete(self, *keys: str) -> None:
         """Remove values."""
