@@ -8,7 +8,7 @@ import logging
 import re
 import time
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 from urllib.parse import quote_from_bytes
 
 import falcon.asgi
@@ -20,7 +20,7 @@ from .access_log import log_request
 from .asgi_types import Receive, Scope, Send, SharedHeaders
 from .lifespan import Draining
 from .problems import problem_response
-from .record import SCOPE_KEY, Identifiable, Record
+from .record import REJECTION_KEY, SCOPE_KEY, Identifiable, Record
 from .upgrade import close_after_upgrade
 from .uploads import GuardedBody
 
@@ -73,6 +73,7 @@ class Application(falcon.asgi.App[falcon.asgi.Request, falcon.asgi.Response]):
     ) -> None:
         """Serve one connection scope (ASGI 3)."""
         if scope['type'] != 'http':
+            scope.get('state', {})[REJECTION_KEY] = self._report_rejection
             await super().__call__(scope, receive, send)
             return
         if not isinstance(scope['headers'], list):
@@ -93,6 +94,14 @@ class Application(falcon.asgi.App[falcon.asgi.Request, falcon.asgi.Response]):
             responder.finish()
             log_request(record, scope, self._config.access_log)
 
+    def _report_rejection(self, scope: Scope, sent: int) -> None:
+        """Log and count a 400 of the server, whose body has `sent` bytes."""
+        record = Record(scope)
+        record.status, record.sent = 400, sent
+        record.finish()
+        self._count(record)
+        log_request(record, scope, self._config.access_log)
+
     async def _ask_falcon(
         self, scope: Scope, receive: Receive, responder: Responder
     ) -> None:
@@ -111,6 +120,9 @@ class Application(falcon.asgi.App[falcon.asgi.Request, falcon.asgi.Response]):
             # a graceful shutdown. Nothing else in the package handles cancellation.
             if not self._draining.is_draining or scope[SCOPE_KEY].has_started:
                 raise
+            # This task continues, which an `asyncio.timeout` in it has to know: before
+            # Python 3.11.3, it would raise CancelledError (python/cpython#102780).
+            cast('asyncio.Task[None]', asyncio.current_task()).uncancel()
             problem = problem_response(
                 503, 'The service is stopping.', headers={'retry-after': '1'}
             )

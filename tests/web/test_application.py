@@ -195,6 +195,7 @@ def test_upload_that_outlasts_a_stop(
         task.cancel()
         status, body = await task
         assert (status, b'stopping' in body) == (503, True)
+        assert not task.cancelling()
 
     serve(create_app(config), scenario)
     assert files(config) == set()
