@@ -98,8 +98,7 @@ class Application(falcon.asgi.App[falcon.asgi.Request, falcon.asgi.Response]):
         """Log and count a 400 of the server, whose body has `sent` bytes."""
         record = Record(scope)
         record.status, record.sent = 400, sent
-        record.finish()
-        self._count(record)
+        self._count(None, record.method, 400, None, sent, 0.0)
         log_request(record, scope, self._config.access_log)
 
     async def _ask_falcon(

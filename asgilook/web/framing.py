@@ -25,7 +25,7 @@ from . import eager
 from .asgi_types import Scope
 from .connections import FlowControl
 from .exchange import Exchange
-from .rejections import bad_request, reject_host
+from .rejections import bad_request, reject_host, report_unparsed
 
 log = logging.getLogger(__name__)
 
@@ -249,6 +249,8 @@ class FramedProtocol(asyncio.Protocol):
         if self._rejection is not None and not self.transport.is_closing():
             self.transport.write(self._rejection)
             self.transport.close()
+            sent = len(self._rejection.partition(b'\r\n\r\n')[2])
+            report_unparsed(self._scope, self._app_state, sent)
 
     def resume_reading(self) -> None:
         """Read on, unless several requests wait for their responses."""

@@ -19,6 +19,10 @@ from .asgi_types import Headers, Scope
 # The only key that the service writes to a scope.
 SCOPE_KEY = 'asgilook.record'
 
+# The only key that it writes to the state of a server's lifespan: a function that logs
+# and counts a request which the server has rejected before the service saw it.
+REJECTION_KEY = 'asgilook.report_rejection'
+
 CacheResult = Literal['memory', 'redis', 'miss']
 
 _VALID_ID = re.compile(rb'[A-Za-z0-9._:/+=-]{1,128}')

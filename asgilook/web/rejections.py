@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from email.utils import formatdate
+from typing import Any
 
 from .asgi_types import Receive, Scope, Send
 from .problems import problem_response
+from .record import REJECTION_KEY
 
 
 def bad_request() -> bytes:
@@ -20,12 +22,33 @@ def bad_request() -> bytes:
 
 async def reject_host(scope: Scope, receive: Receive, send: Send) -> None:
     """Respond to a request without `Host`, or with more than one (ASGI app)."""
-    await send_problem(send, 400, 'Exactly one Host header is required.')
+    sent = await send_problem(send, 400, 'Exactly one Host header is required.')
+    _report(scope, 0 if scope['method'] == 'HEAD' else sent)
 
 
-async def send_problem(send: Send, status: int, detail: str | None = None) -> None:
-    """Respond with an error, and close the connection."""
+def report_unparsed(scope: Scope, state: dict[str, Any], sent: int) -> None:
+    """Let the app log and count data that is not HTTP.
+
+    `scope` is that of the connection, `state` that of the lifespan, and `sent` the
+    length of the response's body.
+    """
+    _report(scope | _UNPARSED | {'state': state}, sent)
+
+
+# The rest of the scope where there is no head of a request.
+_UNPARSED: Scope = {'method': '-', 'path': '-', 'query_string': b'', 'headers': []}
+
+
+def _report(scope: Scope, sent: int) -> None:
+    report = scope['state'].get(REJECTION_KEY)
+    if report is not None:  # else it is another app
+        report(scope, sent)
+
+
+async def send_problem(send: Send, status: int, detail: str | None = None) -> int:
+    """Respond with an error, and close the connection; return the body's length."""
     problem = problem_response(status, detail, headers={'connection': 'close'})
     headers = problem.asgi_headers()
     await send({'type': 'http.response.start', 'status': status, 'headers': headers})
     await send({'type': 'http.response.body', 'body': problem.body})
+    return len(problem.body)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Any
@@ -12,6 +13,8 @@ import pytest
 import uvicorn
 from uvicorn.server import ServerState
 
+from asgilook.app import create_app
+from asgilook.config import Config
 from asgilook.web import uvicorn_protocol
 from asgilook.web.uvicorn_protocol import LimitedProtocol
 
@@ -93,6 +96,39 @@ async def test_malformed_request_gets_problem_json(connect: Connect) -> None:
         assert b'content-type: application/problem+json' in head
         assert b'content-length: %d\r\n' % len(body) in head
         assert json.loads(body)['status'] == 400
+
+
+@pytest.mark.parametrize(
+    ('sent', 'line', 'labels'),
+    [
+        (b'FOO!BAR / HTTP/1.1\r\n\r\n', '"- -" 400', 'method="other"'),
+        (b'GET /x?y HTTP/1.1\r\n\r\n', '"GET /x?y" 400', 'method="GET"'),
+        (b'HEAD / HTTP/1.1\r\n\r\n', '"HEAD /" 400', 'method="HEAD"'),
+    ],
+)
+async def test_rejected_request_is_logged_and_counted(
+    config: Config,
+    caplog: pytest.LogCaptureFixture,
+    sent: bytes,
+    line: str,
+    labels: str,
+) -> None:
+    caplog.set_level(logging.INFO, 'asgilook.access')
+    async with serving(create_app(config), lifespan='on') as (_, port):
+        reader, writer = await asyncio.open_connection(HOST, port)
+        writer.write(sent)
+        head, _, body = (await reader.read()).partition(b'\r\n\r\n')
+        assert head.startswith(b'HTTP/1.1 400 ')
+        writer.close()
+        (message,) = [x.message for x in caplog.records if x.name == 'asgilook.access']
+        assert message.startswith(f'{HOST} {line} {len(body)} bytes ')
+        reader, writer = await asyncio.open_connection(HOST, port)
+        writer.write(b'GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n')
+        count = (
+            f'asgilook_http_requests_total{{{labels},route="other",status="400"}} 1.0'
+        )
+        assert count in (await response(reader)).decode()
+        writer.close()
 
 
 @pytest.mark.parametrize('path', [b'/', b'/1', b'/5'])
