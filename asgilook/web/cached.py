@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 from collections import OrderedDict
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Literal, get_args
 
 from ..config import Config
@@ -141,4 +142,10 @@ def hit_headers(tier: str) -> dict[str, str]:
 
 
 def _encode(headers: Iterable[tuple[str, str]]) -> tuple[tuple[bytes, bytes], ...]:
-    return tuple((name.lower().encode(), value.encode()) for name, value in headers)
+    return tuple(_encode_header(name, value) for name, value in headers)
+
+
+@lru_cache(256)
+def _encode_header(name: str, value: str) -> tuple[bytes, bytes]:
+    # PERF: most headers are the same for all entries, which share their memory.
+    return name.lower().encode(), value.encode()
