@@ -197,9 +197,12 @@ class Workers:
         for pid in self._any():
             self._ledger.killed_at = math.inf
             os.kill(pid, signal.SIGSTOP)
-            until(lambda pid=pid: pid not in self.pids(), 30)
+            until(partial(self._is_replaced, pid), 30)
             self._ledger.killed_at = time.monotonic()
         yield
+
+    def _is_replaced(self, pid: int) -> bool:
+        return pid not in self.pids()
 
     def _any(self) -> list[int]:
         """Return any worker but the oldest, which shows whether something leaks."""

@@ -20,6 +20,7 @@ import falcon.testing
 import hypothesis
 import pytest
 from falcon.testing import ASGIConductor, Result, TestClient
+from PIL import Image
 
 from asgilook.app import create_app
 from asgilook.config import Config
@@ -200,11 +201,10 @@ def db(request: pytest.FixtureRequest) -> Database:
 
 
 @pytest.fixture(scope='session')
-def moto() -> Iterator[Moto]:
+def moto(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Moto]:
     """Start moto's server once, as that is slow."""
-    server = Moto()
-    yield server
-    server.stop()
+    with Moto(tmp_path_factory.mktemp('moto')) as server:
+        yield server
 
 
 @pytest.fixture(scope='session')
@@ -240,6 +240,12 @@ def bucket(s3: ObjectStore) -> Iterator[str]:
     """Return the URL of an empty bucket of either object store."""
     with new_bucket(s3) as url:
         yield url
+
+
+@pytest.fixture(autouse=True)
+def pillow_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Restore the limit of Pillow, which every app sets for its process."""
+    monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', Image.MAX_IMAGE_PIXELS)
 
 
 @pytest.fixture

@@ -1,13 +1,13 @@
-"""Object stores of the tests: moto's in this process, and a real SeaweedFS."""
+"""Object stores of the tests: that of moto, and a real SeaweedFS."""
 
 from __future__ import annotations
 
 import contextlib
 import json
-import logging
 import os
 import random
 import socket
+import sys
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +17,6 @@ from urllib.parse import urlencode, urlsplit
 import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
-from moto.server import ThreadedMotoServer
 
 from .proxy import Proxy
 from .servers import HOST, Process, require, until
@@ -88,21 +87,26 @@ def remove_bucket(store: ObjectStore, url: str) -> None:
         store.client.delete_bucket(**bucket)
 
 
-class Moto:
-    """moto's server: an S3 in this process, over loopback."""
+class Moto(Process):
+    """moto's server: an S3 in the memory of a process.
 
-    def __init__(self) -> None:
-        logging.getLogger('werkzeug').setLevel(logging.WARNING)
-        self._server = ThreadedMotoServer(HOST, 0, verbose=False)
-        self._server.start()
-        self.port = self._server.get_host_and_port()[1]
+    A process of its own, as some tests take away the open files of theirs.
+    """
+
+    ready = 'Running on '
+
+    def __init__(self, folder: Path) -> None:
+        (self.port,) = free_ports(1)
+        command = sys.executable, '-m', 'moto.server', '-H', HOST, '-p', str(self.port)
+        super().__init__(folder, *command)
         self.endpoint = f'http://{HOST}:{self.port}'
         self.client = connect(self.endpoint)
 
-    def stop(self) -> None:
-        """Stop the server, and close its client."""
+    def stop(self, number: int = 0) -> int:
+        """Kill it, and close its client."""
         self.client.close()
-        self._server.stop()
+        self.kill()
+        return 0
 
 
 # The distance between a port of SeaweedFS and that of its gRPC server.
