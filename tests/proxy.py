@@ -104,9 +104,12 @@ class Proxy:
 
     async def _end(self) -> None:
         await self._cut()
-        for pump in self._pumps:
-            pump.cancel()
-        await asyncio.gather(*self._pumps, return_exceptions=True)
+        # Connections that are being accepted would leak their sockets.
+        while tasks := asyncio.all_tasks() - {asyncio.current_task()}:
+            for pump in self._pumps:
+                pump.cancel()
+            await asyncio.wait(tasks)
+            await self._cut()
 
     async def _accept(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
