@@ -12,6 +12,9 @@ from urllib.parse import parse_qs, urlsplit, urlunsplit
 
 import asyncpg
 
+from asgilook.index import schema
+from asgilook.index.database import DatabaseIndex
+
 from . import backends
 
 
@@ -80,6 +83,18 @@ class PostgreSQL:
         finally:
             await connection.close()
 
+    @contextlib.asynccontextmanager
+    async def creating_tables(self) -> AsyncIterator[None]:
+        """Hold the lock of a process that creates the tables: another one waits."""
+        (lock,) = schema._BEGIN['postgresql'][1:]
+        connection = await asyncpg.connect(self.url)
+        try:
+            async with connection.transaction():
+                await connection.execute(lock)
+                yield
+        finally:
+            await connection.close()
+
 
 class SQLite:
     """A file, created at its first use."""
@@ -98,3 +113,14 @@ class SQLite:
 
 
 Database = PostgreSQL | SQLite
+
+
+@contextlib.asynccontextmanager
+async def running(url: str) -> AsyncIterator[DatabaseIndex]:
+    """Return an index that is started, and stop it at the end."""
+    index = DatabaseIndex(url)
+    await index.start()
+    try:
+        yield index
+    finally:
+        await index.stop()
