@@ -3,19 +3,16 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import uuid
-from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from collections.abc import AsyncIterator, Awaitable
 
 import pytest
 
 from asgilook.errors import ImageExists, StorageUnavailable
+from asgilook.index.attempts import Work
 from asgilook.index.database import DatabaseIndex
 from asgilook.models import Image
 
-from ..conftest import apart
-from ..databases import Database
-
-T = TypeVar('T')
+from ..databases import Database, running
 
 
 def make_image(number: int = 1) -> Image:
@@ -24,32 +21,20 @@ def make_image(number: int = 1) -> Image:
     return Image(str(uuid.UUID(int=number)), (512, 256), 2**33 + number, modified_ns)
 
 
-def within(db: Database, scenario: Callable[[DatabaseIndex], Awaitable[T]]) -> T:
-    """Run a scenario on an index, from its start to its stop."""
-
-    async def main() -> T:
-        index = DatabaseIndex(db.url)
-        await index.start()
-        try:
-            return await scenario(index)
-        finally:
-            await index.stop()
-
-    result: T = apart(asyncio.run, main())
-    return result
+@pytest.fixture
+async def index(db: Database) -> AsyncIterator[DatabaseIndex]:
+    """Return an index that is started, in a database of either kind."""
+    async with running(db.url) as index:
+        yield index
 
 
-def test_image_is_stored_exactly(db: Database) -> None:
+async def test_image_is_stored_exactly(index: DatabaseIndex, db: Database) -> None:
     image = make_image()
-
-    async def scenario(index: DatabaseIndex) -> None:
-        await index.add(image)
-        assert await index.get(image.image_id) == image
-        assert await index.is_current(image)
-        other = dataclasses.replace(image, modified_ns=image.modified_ns + 1)
-        assert not await index.is_current(other)
-
-    within(db, scenario)
+    await index.add(image)
+    assert await index.get(image.image_id) == image
+    assert await index.is_current(image)
+    other = dataclasses.replace(image, modified_ns=image.modified_ns + 1)
+    assert not await index.is_current(other)
     ((image_id, *rest),) = db.execute('SELECT * FROM images')
     assert uuid.UUID(str(image_id)) == uuid.UUID(image.image_id)
     assert rest == [512, 256, image.length, image.modified_ns]
@@ -71,94 +56,84 @@ def test_index_may_be_started_again(db: Database) -> None:
     assert [asyncio.run(main()) for _ in range(3)] == [image] * 3
 
 
-def test_state_depends_only_on_the_page(db: Database) -> None:
-    async def scenario(index: DatabaseIndex) -> None:
-        for number in (1, 2, 3):
-            await index.add(make_image(number))
-        page = await index.page(1)
-        await index.remove(make_image(2).image_id)
-        assert await index.page(1) == page
-
-    within(db, scenario)
+async def test_state_depends_only_on_the_page(index: DatabaseIndex) -> None:
+    for number in (1, 2, 3):
+        await index.add(make_image(number))
+    page = await index.page(1)
+    await index.remove(make_image(2).image_id)
+    assert await index.page(1) == page
 
 
-def test_state_depends_on_the_order(db: Database) -> None:
-    async def scenario(index: DatabaseIndex) -> None:
-        for number in (1, 2):
-            await index.add(make_image(number))
-        pages = [await index.page(9, newest=newest) for newest in (False, True, False)]
-        assert pages[0].state != pages[1].state
-        assert pages[0] == pages[2]
-
-    within(db, scenario)
+async def test_state_depends_on_the_order(index: DatabaseIndex) -> None:
+    for number in (1, 2):
+        await index.add(make_image(number))
+    pages = [await index.page(9, newest=newest) for newest in (False, True, False)]
+    assert pages[0].state != pages[1].state
+    assert pages[0] == pages[2]
 
 
-def test_is_usable_changes_nothing(db: Database) -> None:
+async def test_is_usable_changes_nothing(index: DatabaseIndex) -> None:
     image = make_image(0)  # the nil UUID
-
-    async def scenario(index: DatabaseIndex) -> None:
-        await index.add(image)
-        assert await index.is_usable()
-        assert (await index.page(9)).images == [image]
-
-    within(db, scenario)
+    await index.add(image)
+    assert await index.is_usable()
+    assert (await index.page(9)).images == [image]
 
 
-def test_existing_id_is_rejected(db: Database) -> None:
+async def test_existing_id_is_rejected(index: DatabaseIndex) -> None:
     image = make_image()
     other = dataclasses.replace(image, size=(1, 1))
-
-    async def scenario(index: DatabaseIndex) -> None:
-        await index.add(image)
-        with pytest.raises(ImageExists):
-            await index.add(other)
-        assert await index.get(image.image_id) == image
-        await index.add(image)
-        assert (await index.page(9)).images == [image]
-
-    within(db, scenario)
+    await index.add(image)
+    with pytest.raises(ImageExists):
+        await index.add(other)
+    assert await index.get(image.image_id) == image
+    await index.add(image)
+    assert (await index.page(9)).images == [image]
 
 
-def test_concurrent_lookups_share_a_query(
-    db: Database, monkeypatch: pytest.MonkeyPatch
+@pytest.fixture
+def queries(
+    index: DatabaseIndex, monkeypatch: pytest.MonkeyPatch
+) -> list[Work[object]]:
+    """Return the list of all queries, which only the index's own connector sees."""
+    queries, read = [], index._database.read
+
+    async def recorded(work: Work[object]) -> object:
+        queries.append(work)
+        return await read(work)
+
+    monkeypatch.setattr(index._database, 'read', recorded)
+    return queries
+
+
+async def test_concurrent_lookups_share_a_query(
+    index: DatabaseIndex, queries: list[Work[object]]
 ) -> None:
     image = make_image()
-
-    async def scenario(index: DatabaseIndex) -> None:
-        await index.add(image)
-        read, calls = index._database.read, []
-
-        async def counted(work: object) -> object:
-            calls.append(work)
-            return await read(work)  # type: ignore[arg-type]
-
-        monkeypatch.setattr(index._database, 'read', counted)
-        lookups = [index.is_current(image) for _ in range(50)]
-        assert await asyncio.gather(*lookups) == [True] * 50
-        assert len(calls) == 1
-
-    within(db, scenario)
+    await index.add(image)
+    queries.clear()
+    lookups = [index.is_current(image) for _ in range(50)]
+    assert await asyncio.gather(*lookups) == [True] * 50
+    assert len(queries) == 1
 
 
-def test_missing_table(db: Database, caplog: pytest.LogCaptureFixture) -> None:
+async def test_missing_table(
+    index: DatabaseIndex, db: Database, caplog: pytest.LogCaptureFixture
+) -> None:
     """A database that rejects statements is not replaced by memory."""
     image = make_image()
-
-    async def scenario(index: DatabaseIndex) -> None:
-        await index.add(image)
-        db.execute('DROP TABLE images')
-        requests: list[Awaitable[object]] = [
-            index.get(image.image_id),
-            index.page(1),
-            index.add(image),
-            index.remove(image.image_id),
-        ]
-        for request in requests:
-            (result,) = await asyncio.gather(request, return_exceptions=True)
-            assert type(result) is StorageUnavailable
-        assert not await index.is_usable()
-
-    within(db, scenario)
+    await index.add(image)
+    db.execute('DROP TABLE images')
+    requests: list[Awaitable[object]] = [
+        index.get(image.image_id),
+        index.page(1),
+        index.add(image),
+        index.remove(image.image_id),
+    ]
+    for request in requests:
+        with pytest.raises(StorageUnavailable) as caught:
+            await request
+        assert type(caught.value) is StorageUnavailable
+    assert not await index.is_usable()
     (record,) = caplog.records
     assert 'failed' in record.getMessage()
     assert 'images' in record.getMessage()
