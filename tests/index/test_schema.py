@@ -1,19 +1,15 @@
 from __future__ import annotations
 
-import asyncio
 import subprocess
 import sys
 
-import asyncpg
 import pytest
 from sqlalchemy.exc import DBAPIError
 
 from asgilook.config import ConfigError
 from asgilook.index import engine, schema
-from asgilook.index.database import DatabaseIndex
 
-from ..conftest import apart
-from ..databases import Database, PostgreSQL, SQLite
+from ..databases import Database, PostgreSQL, SQLite, running
 
 START = """
 import asyncio, sys
@@ -31,24 +27,20 @@ asyncio.run(main())
 """
 
 
-def start(db: Database) -> None:
-    async def main() -> None:
-        index = DatabaseIndex(db.url)
-        await index.start()
-        await index.stop()
-
-    apart(asyncio.run, main())
+async def start(db: Database) -> None:
+    async with running(db.url):
+        pass
 
 
-def test_tables_are_created_once(db: Database) -> None:
+async def test_tables_are_created_once(db: Database) -> None:
     for _ in range(2):
-        start(db)
+        await start(db)
         assert db.execute('SELECT version FROM asgilook_schema') == [(1,)]
     assert db.execute('SELECT * FROM images') == []
 
 
-def test_id_is_a_uuid(postgresql_db: PostgreSQL) -> None:
-    start(postgresql_db)
+async def test_id_is_a_uuid(postgresql_db: PostgreSQL) -> None:
+    await start(postgresql_db)
     columns = postgresql_db.execute(
         'SELECT column_name, data_type FROM information_schema.columns '
         "WHERE table_name = 'images' AND table_schema = current_schema() "
@@ -64,10 +56,10 @@ def test_id_is_a_uuid(postgresql_db: PostgreSQL) -> None:
 
 
 @pytest.mark.parametrize(('comparison', 'order'), [('>', ''), ('<', 'DESC')])
-def test_pages_have_an_index(
+async def test_pages_have_an_index(
     postgresql_db: PostgreSQL, comparison: str, order: str
 ) -> None:
-    start(postgresql_db)
+    await start(postgresql_db)
     ((plan,),) = postgresql_db.execute(
         'INSERT INTO images SELECT gen_random_uuid(), 1, 1, 1, n '
         'FROM generate_series(1, 10000) AS n',
@@ -80,20 +72,20 @@ def test_pages_have_an_index(
     assert 'Sort' not in plan
 
 
-def test_other_version_stops_start(db: Database) -> None:
-    start(db)
+async def test_other_version_stops_start(db: Database) -> None:
+    await start(db)
     db.execute(f'UPDATE asgilook_schema SET version = {schema.VERSION + 1}')
     with pytest.raises(
         ConfigError, match=r'version 2 of the tables.* supports version 1'
     ):
-        start(db)
+        await start(db)
     assert db.execute('SELECT version FROM asgilook_schema') == [(2,)]
 
 
-def test_table_of_another_program_stops_start(db: Database) -> None:
+async def test_table_of_another_program_stops_start(db: Database) -> None:
     db.execute('CREATE TABLE images (name text)', "INSERT INTO images VALUES ('x')")
     with pytest.raises(ConfigError, match=r'images.* already exists'):
-        start(db)
+        await start(db)
     assert db.execute('SELECT * FROM images') == [('x',)]
     names = {
         PostgreSQL: 'SELECT tablename FROM pg_tables '
@@ -103,25 +95,18 @@ def test_table_of_another_program_stops_start(db: Database) -> None:
     assert db.execute(names[type(db)]) == [('images',)]
 
 
-def test_start_waits_for_another_process(
+async def test_start_waits_for_another_process(
     postgresql_db: PostgreSQL, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A start that times out leaves its connection usable."""
     monkeypatch.setattr(engine, 'STATEMENT_TIMEOUT', 0.2)
-    lock = schema._BEGIN['postgresql'][1].replace('xact_', '')
-
-    async def main() -> None:
-        other = await asyncpg.connect(postgresql_db.url)
-        await other.execute(lock)
-        connections = engine.Connections(postgresql_db.url)
-        async with connections.connect() as connection:
+    connections = engine.Connections(postgresql_db.url)
+    async with connections.connect() as connection:
+        async with postgresql_db.creating_tables():
             with pytest.raises(DBAPIError, match='timeout'):
                 await schema.prepare(connection)
-            await other.close()
-            await schema.prepare(connection)
-        await connections.close()
-
-    apart(asyncio.run, main())
+        await schema.prepare(connection)
+    await connections.close()
 
 
 def test_concurrent_starts(db: Database) -> None:
