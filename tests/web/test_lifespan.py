@@ -6,7 +6,7 @@ import http.client
 import os
 import signal
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -42,16 +42,12 @@ class Part:
             raise OSError(f'{what} {self._name}')
 
 
-def test_lifespan_stops_in_reverse_order_and_starts_again() -> None:
+async def test_lifespan_stops_in_reverse_order_and_starts_again() -> None:
     calls: list[str] = []
     lifespan = Lifespan(Part('a', calls), Part('b', calls))
-
-    async def main() -> None:
+    for _ in range(2):
         await lifespan.process_startup({}, {})
         await lifespan.process_shutdown({}, {})
-
-    for _ in range(2):
-        asyncio.run(main())
         assert calls == ['start a', 'start b', 'stop b', 'stop a']
         calls.clear()
 
@@ -64,32 +60,26 @@ def test_lifespan_stops_in_reverse_order_and_starts_again() -> None:
         (2, ['start a', 'start b', 'start c', 'stop b', 'stop a']),
     ],
 )
-def test_failing_start_stops_what_has_started(number: int, expected: list[str]) -> None:
+async def test_failing_start_stops_what_has_started(
+    number: int, expected: list[str]
+) -> None:
     calls: list[str] = []
     parts = [Part(name, calls) for name in 'abc']
     parts[number] = Part('abc'[number], calls, 'start')
     lifespan = Lifespan(*parts)
-
-    async def main() -> None:
-        with pytest.raises(OSError, match='start'):
-            await lifespan.process_startup({}, {})
-        assert calls == expected
-        await lifespan.process_shutdown({}, {})
-
-    asyncio.run(main())
+    with pytest.raises(OSError, match='start'):
+        await lifespan.process_startup({}, {})
+    assert calls == expected
+    await lifespan.process_shutdown({}, {})
     assert calls == expected
 
 
-def test_failing_stop_leaves_nothing_running() -> None:
+async def test_failing_stop_leaves_nothing_running() -> None:
     calls: list[str] = []
     lifespan = Lifespan(Part('a', calls), Part('b', calls, 'stop'))
-
-    async def main() -> None:
-        await lifespan.process_startup({}, {})
-        with pytest.raises(OSError, match='stop b'):
-            await lifespan.process_shutdown({}, {})
-
-    asyncio.run(main())
+    await lifespan.process_startup({}, {})
+    with pytest.raises(OSError, match='stop b'):
+        await lifespan.process_shutdown({}, {})
     assert calls[-2:] == ['stop b', 'stop a']
 
 
@@ -132,43 +122,37 @@ def handlers(handler: Any) -> Any:
             signal.signal(number, previous)
 
 
-def run(scenario: Callable[[Draining], Awaitable[None]]) -> Draining:
-    """Run a scenario between start and stop."""
+@contextlib.asynccontextmanager
+async def started() -> AsyncIterator[Draining]:
+    """Return a `Draining` between its start and its stop."""
     draining = Draining()
-
-    async def main() -> None:
-        await draining.start()
-        assert not draining.is_draining
-        await scenario(draining)
-        await draining.stop()
-
-    asyncio.run(main())
-    return draining
+    await draining.start()
+    assert not draining.is_draining
+    yield draining
+    await draining.stop()
 
 
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
-def test_draining_is_set_by_a_signal(number: signal.Signals) -> None:
+async def test_draining_is_set_by_a_signal(number: signal.Signals) -> None:
     heard: list[int] = []
-
-    async def scenario(draining: Draining) -> None:
-        waiting = asyncio.create_task(draining.wait())
-        await asyncio.sleep(0)
-        os.kill(os.getpid(), number)
-        async with asyncio.timeout(5):
-            await waiting
-        assert draining.is_draining
-        assert heard == [number]
 
     def handler(number: int, frame: Any) -> None:
         heard.append(number)
 
     with handlers(handler):
-        run(scenario)
+        async with started() as draining:
+            waiting = asyncio.create_task(draining.wait())
+            await asyncio.sleep(0)
+            os.kill(os.getpid(), number)
+            async with asyncio.timeout(5):
+                await waiting
+            assert draining.is_draining
+            assert heard == [number]
         assert signal.getsignal(number) is handler
 
 
-def test_draining_is_set_by_stop_and_reset_by_start() -> None:
-    async def scenario(draining: Draining) -> None:
+async def test_draining_is_set_by_stop_and_reset_by_start() -> None:
+    async with started() as draining:
         waiting = asyncio.create_task(draining.wait())
         await asyncio.sleep(0)
         await draining.stop()
@@ -177,27 +161,23 @@ def test_draining_is_set_by_stop_and_reset_by_start() -> None:
         await draining.start()
         assert not draining.is_draining
 
-    assert run(scenario).is_draining
 
-
-def test_draining_keeps_the_default_action() -> None:
-    async def scenario(draining: Draining) -> None:
-        assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
-
+async def test_draining_keeps_the_default_action() -> None:
     with handlers(signal.SIG_DFL):
-        run(scenario)
+        async with started():
+            assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
 
 def test_draining_outside_the_main_thread() -> None:
-    async def scenario(draining: Draining) -> None:
-        assert handler is signal.getsignal(signal.SIGTERM)
+    async def main() -> None:
+        async with started() as draining:
+            assert signal.getsignal(signal.SIGTERM) is handler
+        drained.append(draining.is_draining)
 
     handler: Any = divmod
     drained: list[bool] = []
     with handlers(handler):
-        thread = threading.Thread(
-            target=lambda: drained.append(run(scenario).is_draining)
-        )
+        thread = threading.Thread(target=asyncio.run, args=[main()])
         thread.start()
         thread.join()
     assert drained == [True]
@@ -215,11 +195,12 @@ def test_draining_below_a_later_handler() -> None:
         heard.append('later')
         found[0](number, frame)
 
-    async def scenario(draining: Draining) -> None:
-        found.append(signal.signal(signal.SIGTERM, later))
+    async def main() -> None:
+        async with started():
+            found.append(signal.signal(signal.SIGTERM, later))
 
     with handlers(first):
-        run(scenario)
+        asyncio.run(main())
         assert signal.getsignal(signal.SIGTERM) is later
         os.kill(os.getpid(), signal.SIGTERM)
     assert heard == ['later', 'first']
