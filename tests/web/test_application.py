@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from itertools import pairwise
 from typing import Any
@@ -18,7 +19,7 @@ from asgilook.web.lifespan import Draining
 from asgilook.web.uploads import FORM_OVERHEAD, MIN_RATE, GuardedBody
 
 from .. import samples
-from ..conftest import apart, files, serve
+from ..conftest import files
 
 BODY = samples.photo(64, 64)
 FORM = 'multipart/form-data; boundary=x'
@@ -89,13 +90,12 @@ def announced(length: int) -> dict[str, str]:
         (413, [], announced(10**9)),
     ],
 )
-def test_body(
+async def test_body(
     config: Config, status: int, events: list[Event], headers: dict[str, str]
 ) -> None:
     config.body_timeout = 0.02
     config.max_upload_size = 10**6
-
-    async def scenario(conductor: ASGIConductor) -> None:
+    async with ASGIConductor(create_app(config)) as conductor:
         got, body = await Client(events).post(conductor.app, headers)
         assert got == status, body
         assert (b'problem' in body or b'"status"' in body) is (status >= 400)
@@ -103,10 +103,8 @@ def test_body(
         assert files(config) == {image['id'] for image in listed}
         assert len(listed) == (status == 201)
 
-    serve(create_app(config), scenario)
 
-
-def test_slow_body_is_no_stalled_body(config: Config) -> None:
+async def test_slow_body_is_no_stalled_body(config: Config) -> None:
     config.body_timeout = 0.2
 
     async def receive() -> Event:
@@ -116,14 +114,11 @@ def test_slow_body_is_no_stalled_body(config: Config) -> None:
     size = -(-len(BODY) // 6)
     pieces = [part(BODY[i : i + size], more=True) for i in range(0, len(BODY), size)]
     pieces[-1]['more_body'] = False
-
-    async def scenario(conductor: ASGIConductor) -> None:
+    async with ASGIConductor(create_app(config)) as conductor:
         sent = ASGIResponseEventCollector()
         scope = falcon.testing.create_scope('/images', method='POST')
         await conductor.app(scope, receive, sent)
         assert sent.status == 201
-
-    serve(create_app(config), scenario)
 
 
 class Clock:
@@ -136,7 +131,7 @@ class Clock:
 
 
 @pytest.mark.parametrize(('rate', 'fast'), [(MIN_RATE, True), (MIN_RATE - 1, False)])
-def test_body_at_the_minimum_rate(
+async def test_body_at_the_minimum_rate(
     monkeypatch: pytest.MonkeyPatch, rate: int, fast: bool
 ) -> None:
     """A byte now and then doesn't keep a request alive."""
@@ -149,16 +144,10 @@ def test_body_at_the_minimum_rate(
         clock.now += 1
         return part(bytes(rate), more=True)
 
-    async def main() -> int:
-        body = GuardedBody(receive, limit=10**9, timeout=0.05)
-        for count in range(100):
-            try:
-                await body.receive()
-            except BodyTimeout:
-                return count
-        return 100
-
-    assert (asyncio.run(main()) == 100) is fast
+    body = GuardedBody(receive, limit=10**9, timeout=0.05)
+    with contextlib.nullcontext() if fast else pytest.raises(BodyTimeout):
+        for _ in range(100):
+            await body.receive()
 
 
 class Late:
@@ -173,21 +162,20 @@ class Late:
         yield SSEvent(text='late')
 
 
-def test_client_that_waits_is_not_stalled(config: Config) -> None:
+async def test_client_that_waits_is_not_stalled(config: Config) -> None:
     config.body_timeout = 0.01
     app = create_app(config)
     app.add_route('/late', Late())
     events = [part(b'body', more=False)]
-    status, body = apart(asyncio.run, Client(events).post(app, path='/late'))
+    status, body = await Client(events).post(app, path='/late')
     assert (status, b'late' in body) == (200, True)
 
 
-def test_upload_that_outlasts_a_stop(
+async def test_upload_that_outlasts_a_stop(
     config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A server cancels what exceeds its limit for a graceful shutdown."""
-
-    async def scenario(conductor: ASGIConductor) -> None:
+    async with ASGIConductor(create_app(config)) as conductor:
         client = Client([part(BODY, more=True)])
         task = asyncio.create_task(client.post(conductor.app))
         await client.silent.wait()
@@ -196,8 +184,6 @@ def test_upload_that_outlasts_a_stop(
         status, body = await task
         assert (status, b'stopping' in body) == (503, True)
         assert not task.cancelling()
-
-    serve(create_app(config), scenario)
     assert files(config) == set()
 
 
@@ -231,7 +217,7 @@ class Slow:
         (False, 'begun=yes', 200),
     ],
 )
-def test_work_that_outlasts_a_stop(
+async def test_work_that_outlasts_a_stop(
     config: Config,
     monkeypatch: pytest.MonkeyPatch,
     draining: bool,
@@ -242,8 +228,7 @@ def test_work_that_outlasts_a_stop(
     app, slow = create_app(config), Slow()
     app.add_route('/slow', slow)
     sent = ASGIResponseEventCollector()
-
-    async def scenario(conductor: ASGIConductor) -> None:
+    async with ASGIConductor(app):
         scope = falcon.testing.create_scope('/slow', query_string=query)
         events = falcon.testing.ASGIRequestEventEmitter()
         task = asyncio.create_task(app(scope, events.emit, sent))
@@ -251,8 +236,6 @@ def test_work_that_outlasts_a_stop(
         task.cancel()
         await asyncio.wait([task])
         assert task.cancelled() is (status != 503)
-
-    serve(app, scenario)
     assert sent.status == status
     assert (b'The service is stopping.' in b''.join(sent.body_chunks)) is (
         status == 503
@@ -267,7 +250,7 @@ class Drain:
 
 
 @pytest.mark.parametrize('pieces', [1, 3])
-def test_endless_body(config: Config, pieces: int) -> None:
+async def test_endless_body(config: Config, pieces: int) -> None:
     config.max_upload_size = 1000
     app = create_app(config)
     app.add_route('/drain', Drain())
@@ -278,30 +261,22 @@ def test_endless_body(config: Config, pieces: int) -> None:
         bodies = [bytes(stop - start) for start, stop in pairwise(cuts)]
         return [*(part(body, more=True) for body in bodies), part(b'', more=False)]
 
-    async def main() -> None:
-        assert await Client(events(most)).post(app, path='/drain') == (
-            200,
-            b'%d' % most,
-        )
-        status, body = await Client(events(most + 1)).post(app, path='/drain')
-        assert (status, b'1000 bytes' in body) == (413, True)
-
-    asyncio.run(main())
+    answer = await Client(events(most)).post(app, path='/drain')
+    assert answer == (200, b'%d' % most)
+    status, body = await Client(events(most + 1)).post(app, path='/drain')
+    assert (status, b'1000 bytes' in body) == (413, True)
 
 
-def test_first_byte_is_not_asked_for_too_early(config: Config) -> None:
+async def test_first_byte_is_not_asked_for_too_early(config: Config) -> None:
     """A server sends `100 Continue` when it is asked: not before a 401."""
     config.api_token = 's3cret'
-
-    async def scenario(conductor: ASGIConductor) -> None:
+    async with ASGIConductor(create_app(config)) as conductor:
         status, _ = await Client([]).post(conductor.app, {'Expect': '100-continue'})
         assert status == 401
 
-    serve(create_app(config), scenario)
 
-
-def test_query_that_is_not_ascii(config: Config) -> None:
-    async def scenario(conductor: ASGIConductor) -> None:
+async def test_query_that_is_not_ascii(config: Config) -> None:
+    async with ASGIConductor(create_app(config)) as conductor:
         scope = falcon.testing.create_scope('/images')
         for query in (b'x=\xff', 'x=\u00e4&limit=1'.encode(), b'limit=1&\x80'):
             scope['query_string'] = query
@@ -309,8 +284,6 @@ def test_query_that_is_not_ascii(config: Config) -> None:
             emitter = falcon.testing.ASGIRequestEventEmitter()
             await conductor.app(dict(scope), emitter, sent)
             assert (sent.status, sent.body_chunks) == (200, [b'[]'])
-
-    serve(create_app(config), scenario)
 
 
 class Breaking:
@@ -324,7 +297,7 @@ class Breaking:
         raise StorageUnavailable('The storage is unavailable.')
 
 
-def test_response_that_fails_after_its_head_is_cut_off(
+async def test_response_that_fails_after_its_head_is_cut_off(
     config: Config, caplog: pytest.LogCaptureFixture
 ) -> None:
     app = create_app(config)
@@ -334,12 +307,10 @@ def test_response_that_fails_after_its_head_is_cut_off(
     async def send(message: Any) -> None:
         messages.append(message)
 
-    async def scenario(conductor: ASGIConductor) -> str:
+    async with ASGIConductor(app) as conductor:
         scope = falcon.testing.create_scope('/breaking')
         await app(scope, falcon.testing.ASGIRequestEventEmitter(), send)
-        return str((await conductor.simulate_get('/metrics')).text)
-
-    metrics = serve(app, scenario)
+        metrics = str((await conductor.simulate_get('/metrics')).text)
     assert [message.get('body') for message in messages] == [None, b'half']
     assert messages[-1]['more_body'] is True
     (record,) = (r for r in caplog.records if r.name == 'asgilook.web.application')
