@@ -9,7 +9,7 @@ import resource
 import shutil
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,8 @@ from ..conftest import Json, Upload, logged
 
 HOUR_NS = 3600 * 10**9
 
+MAX_QUEUED_EVENTS = int(Path('/proc/sys/fs/inotify/max_queued_events').read_text())
+
 
 def image_id(number: int) -> str:
     return str(uuid.UUID(int=number))
@@ -41,13 +43,9 @@ def image_id(number: int) -> str:
 class Folder:
     """A storage folder with its index; image N has the id N, and is from the Nth ns."""
 
-    def __init__(
-        self, path: Path, *, watched: bool = False, local: LocalFolder | None = None
-    ) -> None:
+    def __init__(self, path: Path, local: LocalFolder | None = None) -> None:
         self.path = path
         self.index = FolderIndex(str(path), local)
-        if watched:
-            asyncio.run(self.index.start())
 
     def add(self, *numbers: int, content: bytes | None = None) -> None:
         """Add images whose width is their number."""
@@ -63,19 +61,19 @@ class Folder:
         old = self.path.stat().st_mtime_ns - HOUR_NS
         os.utime(self.path, ns=(old, old))
 
-    def list(self, limit: int = 99, after: int | None = None) -> list[int]:
+    async def list(self, limit: int = 99, after: int | None = None) -> list[int]:
         """Return the numbers of a page's images, checked against their sizes."""
         name = None if after is None else image_id(after)
-        images = asyncio.run(self.index.page(limit, name)).images
+        images = (await self.index.page(limit, name)).images
         numbers = [uuid.UUID(image.image_id).int for image in images]
         assert numbers == [image.size[0] for image in images]
         return numbers
 
-    def state(self) -> str | None:
-        return asyncio.run(self.index.version())
+    async def state(self) -> str | None:
+        return await self.index.version()
 
-    def get(self, number: int) -> Image | None:
-        return asyncio.run(self.index.get(image_id(number)))
+    async def get(self, number: int) -> Image | None:
+        return await self.index.get(image_id(number))
 
 
 _PLAIN = samples.scene(8, 8)
@@ -87,17 +85,32 @@ def scanned(tmp_path: Path) -> Folder:
     return Folder(tmp_path)
 
 
-@pytest.fixture
-def watched(tmp_path: Path) -> Iterator[Folder]:
-    """Return a folder whose index hears of every change."""
-    folder = Folder(tmp_path, watched=True)
+@contextlib.asynccontextmanager
+async def watching(path: Path) -> AsyncIterator[Folder]:
+    """Return a folder whose index is started, and stop it at the end."""
+    folder = Folder(path)
+    await folder.index.start()
     yield folder
-    asyncio.run(folder.index.stop())
+    await folder.index.stop()
+
+
+@pytest.fixture
+async def watched(tmp_path: Path) -> AsyncIterator[Folder]:
+    """Return a folder whose index hears of every change."""
+    async with watching(tmp_path) as folder:
+        yield folder
 
 
 @pytest.fixture(params=['scanned', 'watched'])
-def folder(request: pytest.FixtureRequest) -> Any:
-    return request.getfixturevalue(request.param)
+async def folder(
+    request: pytest.FixtureRequest, tmp_path: Path
+) -> AsyncIterator[Folder]:
+    """Return a folder of either kind."""
+    if request.param == 'watched':
+        async with watching(tmp_path) as folder:
+            yield folder
+    else:
+        yield Folder(tmp_path)
 
 
 @pytest.fixture
@@ -130,54 +143,54 @@ def test_image_reductions() -> None:
 # Look-ups
 
 
-def test_get_before_any_list(folder: Folder) -> None:
+async def test_get_before_any_list(folder: Folder) -> None:
     folder.add(3)
-    image = folder.get(3)
+    image = await folder.get(3)
     assert image
     assert (image.size, image.modified_ns) == ((3, 8), 3)
     assert image.length == (folder.path / image_id(3)).stat().st_size
-    assert folder.list() == [3]
+    assert await folder.list() == [3]
 
 
-def test_get_of_what_is_missing(folder: Folder) -> None:
+async def test_get_of_what_is_missing(folder: Folder) -> None:
     folder.add(3)
-    assert folder.get(4) is None
-    assert folder.list() == [3]
+    assert await folder.get(4) is None
+    assert await folder.list() == [3]
 
 
-def test_get_of_what_vanished(folder: Folder) -> None:
+async def test_get_of_what_vanished(folder: Folder) -> None:
     folder.add(3, 4)
-    assert folder.list() == [3, 4]
-    state = folder.state()
+    assert await folder.list() == [3, 4]
+    state = await folder.state()
     os.unlink(folder.path / image_id(3))
-    assert folder.get(3) is None
-    assert folder.state() != state
-    assert folder.list() == [4]
+    assert await folder.get(3) is None
+    assert await folder.state() != state
+    assert await folder.list() == [4]
 
 
-def test_get_of_what_was_replaced(folder: Folder) -> None:
+async def test_get_of_what_was_replaced(folder: Folder) -> None:
     folder.add(3)
-    first = folder.get(3)
+    first = await folder.get(3)
     folder.add(3, content=samples.photo(30, 20))
-    second = folder.get(3)
+    second = await folder.get(3)
     assert first
     assert second
     assert (first.size, second.size) == ((3, 8), (30, 20))
 
 
 @pytest.mark.parametrize('content', [b'x', b'\xff\xd8\xff\xe0', samples.png(8, 8)])
-def test_get_of_what_is_no_image(folder: Folder, content: bytes) -> None:
+async def test_get_of_what_is_no_image(folder: Folder, content: bytes) -> None:
     folder.add(3, 5)
-    assert folder.list() == [3, 5]
+    assert await folder.list() == [3, 5]
     folder.add(3, content=content)
-    assert folder.get(3) is None
-    assert folder.list() == [5]
+    assert await folder.get(3) is None
+    assert await folder.list() == [5]
 
 
-def test_get_of_a_folder(folder: Folder) -> None:
+async def test_get_of_a_folder(folder: Folder) -> None:
     (folder.path / image_id(3)).mkdir()
-    assert folder.get(3) is None
-    assert folder.list() == []
+    assert await folder.get(3) is None
+    assert await folder.list() == []
 
 
 @contextlib.contextmanager
@@ -191,37 +204,30 @@ def no_files_left() -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-def test_file_that_cannot_be_opened_is_not_missing(folder: Folder) -> None:
+async def test_file_that_cannot_be_opened_is_not_missing(folder: Folder) -> None:
     folder.add(3, 4)
-
-    async def main() -> None:
-        await folder.index.get(image_id(4))
-        folder.add(4, content=samples.photo(30, 20))
-        with no_files_left():
-            for number in (3, 4):
-                with pytest.raises(StorageUnavailable):
-                    await folder.index.get(image_id(number))
+    await folder.index.get(image_id(4))
+    folder.add(4, content=samples.photo(30, 20))
+    with no_files_left():
+        for number in (3, 4):
             with pytest.raises(StorageUnavailable):
-                await folder.index.page(9)
-        page = await folder.index.page(9)
-        assert len(page.images) == 2
-
-    asyncio.run(main())
-
-
-def test_file_that_cannot_be_opened_is_listed_later(folder: Folder) -> None:
-    async def main() -> None:
-        await folder.index.page(9)
-        folder.add(3)
-        with no_files_left(), pytest.raises(StorageUnavailable):
+                await folder.index.get(image_id(number))
+        with pytest.raises(StorageUnavailable):
             await folder.index.page(9)
-        page = await folder.index.page(9)
-        assert [image.size for image in page.images] == [(3, 8)]
-
-    asyncio.run(main())
+    page = await folder.index.page(9)
+    assert len(page.images) == 2
 
 
-def test_file_that_cannot_be_opened_after_a_scan(
+async def test_file_that_cannot_be_opened_is_listed_later(folder: Folder) -> None:
+    await folder.index.page(9)
+    folder.add(3)
+    with no_files_left(), pytest.raises(StorageUnavailable):
+        await folder.index.page(9)
+    page = await folder.index.page(9)
+    assert [image.size for image in page.images] == [(3, 8)]
+
+
+async def test_file_that_cannot_be_opened_after_a_scan(
     scanned: Folder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scanned.add(3)
@@ -233,67 +239,63 @@ def test_file_that_cannot_be_opened_after_a_scan(
         return names
 
     original = os.listdir
-
-    async def main() -> None:
-        with pytest.raises(StorageUnavailable):
-            await scanned.index.page(9)
-
     with contextlib.ExitStack() as exhausted, monkeypatch.context() as patch:
         patch.setattr(os, 'listdir', listdir)
-        asyncio.run(main())
-    assert scanned.list() == [3]
+        with pytest.raises(StorageUnavailable):
+            await scanned.index.page(9)
+    assert await scanned.list() == [3]
 
 
 # Lists
 
 
-def test_list_is_in_order_of_age(folder: Folder) -> None:
+async def test_list_is_in_order_of_age(folder: Folder) -> None:
     folder.add(5, 3, 9, 1)
-    assert folder.list() == [1, 3, 5, 9]
+    assert await folder.list() == [1, 3, 5, 9]
     folder.add(4)
-    assert folder.list() == [1, 3, 4, 5, 9]
+    assert await folder.list() == [1, 3, 4, 5, 9]
 
 
-def test_list_of_equal_ages_is_in_order_of_id(folder: Folder) -> None:
+async def test_list_of_equal_ages_is_in_order_of_id(folder: Folder) -> None:
     folder.add(5, 3, 4)
     for number in (3, 4, 5):
         os.utime(folder.path / image_id(number), ns=(1, 1))
-    assert folder.list() == [3, 4, 5]
-    assert folder.list(1, after=3) == [4]
+    assert await folder.list() == [3, 4, 5]
+    assert await folder.list(1, after=3) == [4]
 
 
-def test_list_by_pages(folder: Folder) -> None:
+async def test_list_by_pages(folder: Folder) -> None:
     folder.add(1, 2, 3, 4, 5)
-    assert folder.list(2) == [1, 2]
-    assert folder.list(2, after=2) == [3, 4]
-    assert folder.list(2, after=4) == [5]
-    assert folder.list(2, after=5) == []
-    assert asyncio.run(folder.index.page(5)).more is False
-    assert asyncio.run(folder.index.page(4)).more is True
+    assert await folder.list(2) == [1, 2]
+    assert await folder.list(2, after=2) == [3, 4]
+    assert await folder.list(2, after=4) == [5]
+    assert await folder.list(2, after=5) == []
+    assert (await folder.index.page(5)).more is False
+    assert (await folder.index.page(4)).more is True
     with pytest.raises(InvalidRequest):
-        folder.list(2, after=6)
+        await folder.list(2, after=6)
 
 
-def test_list_of_the_newest(folder: Folder) -> None:
+async def test_list_of_the_newest(folder: Folder) -> None:
     folder.add(1, 2, 3, 4, 5)
 
-    def newest(limit: int, after: int | None = None) -> tuple[list[int], bool]:
+    async def newest(limit: int, after: int | None = None) -> tuple[list[int], bool]:
         name = None if after is None else image_id(after)
-        page = asyncio.run(folder.index.page(limit, name, newest=True))
+        page = await folder.index.page(limit, name, newest=True)
         return [uuid.UUID(image.image_id).int for image in page.images], page.more
 
-    assert newest(9) == ([5, 4, 3, 2, 1], False)
-    assert newest(5) == ([5, 4, 3, 2, 1], False)
-    assert newest(2) == ([5, 4], True)
-    assert newest(2, after=4) == ([3, 2], True)
-    assert newest(2, after=3) == ([2, 1], False)
-    assert newest(2, after=2) == ([1], False)
-    assert newest(2, after=1) == ([], False)
+    assert await newest(9) == ([5, 4, 3, 2, 1], False)
+    assert await newest(5) == ([5, 4, 3, 2, 1], False)
+    assert await newest(2) == ([5, 4], True)
+    assert await newest(2, after=4) == ([3, 2], True)
+    assert await newest(2, after=3) == ([2, 1], False)
+    assert await newest(2, after=2) == ([1], False)
+    assert await newest(2, after=1) == ([], False)
     with pytest.raises(InvalidRequest):
-        newest(2, after=6)
+        await newest(2, after=6)
 
 
-def test_list_of_many(scanned: Folder, caplog: pytest.LogCaptureFixture) -> None:
+async def test_list_of_many(scanned: Folder, caplog: pytest.LogCaptureFixture) -> None:
     content = samples.photo(8, 8)
     first, count = 1, 2201
     for number in range(first, count + 1):
@@ -301,25 +303,25 @@ def test_list_of_many(scanned: Folder, caplog: pytest.LogCaptureFixture) -> None
         path.write_bytes(content)
         os.utime(path, ns=(number, number))
     caplog.set_level('INFO')
-    page = asyncio.run(scanned.index.page(count))
+    page = await scanned.index.page(count)
     assert (len(page.images), page.more) == (count, False)
     lines = ['INFO read 2000 of 2201 images', 'INFO read 2201 of 2201 images']
     assert logged(caplog) == lines
     for number in range(first, 201):
         (scanned.path / image_id(number)).unlink()
-    page = asyncio.run(scanned.index.page(count))
+    page = await scanned.index.page(count)
     found = [uuid.UUID(image.image_id).int for image in page.images]
     assert found == list(range(201, count + 1))
     assert logged(caplog) == lines
 
 
-def test_list_of_an_unchanged_folder_is_no_scan(
+async def test_list_of_an_unchanged_folder_is_no_scan(
     scanned: Folder, scans: list[str]
 ) -> None:
     scanned.add(3)
     scanned.age()
     for _ in range(3):
-        assert scanned.list() == [3]
+        assert await scanned.list() == [3]
     assert len(scans) == 1
 
 
@@ -339,7 +341,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return clock
 
 
-def test_list_of_a_folder_of_this_tick_is_a_scan(
+async def test_list_of_a_folder_of_this_tick_is_a_scan(
     scanned: Folder, scans: list[str], clock: Clock
 ) -> None:
     """A change in the same tick of the clock leaves the folder's time as it was."""
@@ -350,98 +352,101 @@ def test_list_of_a_folder_of_this_tick_is_a_scan(
         scanned.add(number)
         os.utime(scanned.path, ns=(stamp, stamp))
         numbers.append(number)
-        assert scanned.list() == numbers
+        assert await scanned.list() == numbers
     os.unlink(scanned.path / image_id(4))
     os.utime(scanned.path, ns=(stamp, stamp))
-    assert scanned.list() == [3, 5]
+    assert await scanned.list() == [3, 5]
     assert len(scans) == 4
     clock.now += 1
     for _ in range(3):
-        assert scanned.list() == [3, 5]
+        assert await scanned.list() == [3, 5]
     assert len(scans) == 5
 
 
-def test_lists_at_a_time_share_a_scan(scanned: Folder, scans: list[str]) -> None:
+async def test_lists_at_a_time_share_a_scan(scanned: Folder, scans: list[str]) -> None:
     scanned.add(3)
     scanned.age()
-
-    async def main() -> None:
-        pages = await asyncio.gather(*(scanned.index.page(9) for _ in range(5)))
-        assert [len(page.images) for page in pages] == [1] * 5
-
-    asyncio.run(main())
+    pages = await asyncio.gather(*(scanned.index.page(9) for _ in range(5)))
+    assert [len(page.images) for page in pages] == [1] * 5
     assert len(scans) == 1
 
 
-def test_list_without_the_folder(folder: Folder) -> None:
+async def test_list_without_the_folder(folder: Folder) -> None:
     folder.add(3)
-    assert folder.list() == [3]
+    assert await folder.list() == [3]
     away = folder.path.rename(folder.path.with_name('away'))
     for _ in range(2):
         with pytest.raises(StorageUnavailable):
-            folder.list()
+            await folder.list()
         with pytest.raises(StorageUnavailable):
-            folder.get(3)
+            await folder.get(3)
     away.rename(folder.path)
-    assert folder.list() == [3]
-    assert folder.get(3)
+    assert await folder.list() == [3]
+    assert await folder.get(3)
 
 
 # What inotify tells
 
 
-def test_watched_folder_is_scanned_once(watched: Folder, scans: list[str]) -> None:
+async def test_watched_folder_is_scanned_once(
+    watched: Folder, scans: list[str]
+) -> None:
     for number in (3, 4, 5):
         watched.add(number)
-        assert watched.list() == list(range(3, number + 1))
+        assert await watched.list() == list(range(3, number + 1))
     os.unlink(watched.path / image_id(4))
-    assert watched.list() == watched.list() == [3, 5]
+    assert await watched.list() == await watched.list() == [3, 5]
     assert scans == []
 
 
-def test_watched_folder_with_more_changes_than_can_be_kept(watched: Folder) -> None:
+async def test_watched_folder_with_more_changes_than_can_be_kept(
+    watched: Folder,
+) -> None:
     watched.add(3)
-    watched.list()
-    most = int(Path('/proc/sys/fs/inotify/max_queued_events').read_text())
+    await watched.list()
     path = watched.path / '.asgilook-x'
-    for number in range(most):
+    for number in range(MAX_QUEUED_EVENTS):
         path.touch() if number % 2 else path.unlink(missing_ok=True)
     watched.add(4, 5)
     os.unlink(watched.path / image_id(3))
-    assert watched.list() == [4, 5]
+    assert await watched.list() == [4, 5]
     watched.add(6)
-    assert watched.list() == [4, 5, 6]
+    assert await watched.list() == [4, 5, 6]
 
 
-def test_watched_folder_that_is_made_anew(watched: Folder, scans: list[str]) -> None:
+async def test_watched_folder_that_is_made_anew(
+    watched: Folder, scans: list[str]
+) -> None:
     watched.add(3)
-    assert watched.list() == [3]
+    assert await watched.list() == [3]
     shutil.rmtree(watched.path)
     for _ in range(2):
         with pytest.raises(StorageUnavailable):
-            watched.list()
+            await watched.list()
     watched.path.mkdir()
     for number in (4, 5, 6):
         watched.add(number)
-        assert watched.list() == list(range(4, number + 1))
+        assert await watched.list() == list(range(4, number + 1))
     assert len(scans) == 1
 
 
-def test_watched_folder_that_was_exchanged(watched: Folder, scans: list[str]) -> None:
+async def test_watched_folder_that_was_exchanged(
+    watched: Folder, scans: list[str]
+) -> None:
     watched.add(3)
-    assert watched.list() == [3]
+    assert await watched.list() == [3]
     watched.path.rename(watched.path.with_name(f'{watched.path.name}-away'))
     watched.path.mkdir()
     for number in (4, 5, 6):
         watched.add(number)
-        assert watched.list() == list(range(4, number + 1))
+        assert await watched.list() == list(range(4, number + 1))
     assert len(scans) == 1
 
 
-def test_exchanged_folder_of_the_same_time(folder: Folder) -> None:
+async def test_exchanged_folder_of_the_same_time(folder: Folder) -> None:
     folder.add(3)
     folder.age()
-    assert folder.list() == [3]
+    assert await folder.list() == [3]
     stamp = folder.path.stat().st_mtime_ns
     copy = folder.path.with_name(f'{folder.path.name}-copy')
     shutil.copytree(folder.path, copy)
@@ -450,28 +455,28 @@ def test_exchanged_folder_of_the_same_time(folder: Folder) -> None:
     folder.path.rename(folder.path.with_name(f'{folder.path.name}-away'))
     copy.rename(folder.path)
     os.utime(folder.path, ns=(stamp, stamp))
-    assert folder.list() == [4]
+    assert await folder.list() == [4]
 
 
-def test_time_of_a_file_that_is_changed(watched: Folder) -> None:
+async def test_time_of_a_file_that_is_changed(watched: Folder) -> None:
     watched.add(3, 4)
-    assert watched.list() == [3, 4]
+    assert await watched.list() == [3, 4]
     os.utime(watched.path / image_id(3), ns=(9, 9))
-    assert watched.list() == [4, 3]
-    assert watched.state() == Folder(watched.path).state()
+    assert await watched.list() == [4, 3]
+    assert await watched.state() == await Folder(watched.path).state()
 
 
-def test_scan_finds_changed_files(scanned: Folder) -> None:
+async def test_scan_finds_changed_files(scanned: Folder) -> None:
     """As after a restore, or where inotify has lost events."""
     scanned.add(3, 4)
     scanned.age()
-    assert scanned.list() == [3, 4]
+    assert await scanned.list() == [3, 4]
     os.utime(scanned.path / image_id(3), ns=(9, 9))
     scanned.add(5)
-    assert scanned.list() == [4, 5, 3]
+    assert await scanned.list() == [4, 5, 3]
 
 
-def test_changes_faster_than_reads(
+async def test_changes_faster_than_reads(
     watched: Folder, monkeypatch: pytest.MonkeyPatch, scans: list[str]
 ) -> None:
     def stat(path: Any, **kwargs: Any) -> os.stat_result:
@@ -480,17 +485,17 @@ def test_changes_faster_than_reads(
         return original(path, **kwargs)
 
     watched.add(3)
-    assert watched.list() == [3]
+    assert await watched.list() == [3]
     original = os.stat
     with monkeypatch.context() as patch:
         patch.setattr(os, 'stat', stat)
         watched.add(4)
-        assert watched.list() == [3, 4]
+        assert await watched.list() == [3, 4]
     assert scans == []
-    assert watched.list() == [3, 4]
+    assert await watched.list() == [3, 4]
 
 
-def test_folder_that_disappears_before_it_is_watched(
+async def test_folder_that_disappears_before_it_is_watched(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*args: Any) -> None:
@@ -498,49 +503,49 @@ def test_folder_that_disappears_before_it_is_watched(
 
     with monkeypatch.context() as patch:
         patch.setattr(inotify_simple.INotify, 'add_watch', fail)
-        folder = Folder(tmp_path, watched=True)
+        folder = Folder(tmp_path)
+        await folder.index.start()
         with pytest.raises(StorageUnavailable):
-            folder.list()
+            await folder.list()
     folder.add(3)
-    assert folder.list() == [3]
-    asyncio.run(folder.index.stop())
+    assert await folder.list() == [3]
+    await folder.index.stop()
 
 
-def test_index_starts_without_its_folder(tmp_path: Path) -> None:
-    folder = Folder(tmp_path / 'images', watched=True)
-    with pytest.raises(StorageUnavailable):
-        folder.list()
-    folder.path.mkdir()
-    for number in (3, 4):
-        folder.add(number)
-        assert folder.list() == list(range(3, number + 1))
-    asyncio.run(folder.index.stop())
+async def test_index_starts_without_its_folder(tmp_path: Path) -> None:
+    async with watching(tmp_path / 'images') as folder:
+        with pytest.raises(StorageUnavailable):
+            await folder.list()
+        folder.path.mkdir()
+        for number in (3, 4):
+            folder.add(number)
+            assert await folder.list() == list(range(3, number + 1))
 
 
-def test_index_without_inotify(
+async def test_index_without_inotify(
     scanned: Folder, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*args: Any, **kwargs: Any) -> None:
         raise OSError(errno.EMFILE, 'Too many open files')
 
     monkeypatch.setattr(inotify_simple, 'INotify', fail)
-    asyncio.run(scanned.index.start())
+    await scanned.index.start()
     for number in (3, 4):
         scanned.add(number)
-        assert scanned.list() == list(range(3, number + 1))
-    asyncio.run(scanned.index.stop())
+        assert await scanned.list() == list(range(3, number + 1))
+    await scanned.index.stop()
     (message,) = logged(caplog)
     assert 'no inotify' in message
 
 
-def test_index_that_was_stopped(watched: Folder) -> None:
+async def test_index_that_was_stopped(watched: Folder) -> None:
     watched.add(3)
     for number in (4, 5):
-        assert watched.list() == list(range(3, number))
-        asyncio.run(watched.index.stop())
+        assert await watched.list() == list(range(3, number))
+        await watched.index.stop()
         watched.add(number)
-        assert watched.list() == list(range(3, number + 1))
-        asyncio.run(watched.index.start())
+        assert await watched.list() == list(range(3, number + 1))
+        await watched.index.start()
 
 
 # Files that can't be read
@@ -552,7 +557,7 @@ def retries(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(folder_module, 'RETRY_SECONDS', 0)
 
 
-def test_unreadable_files(
+async def test_unreadable_files(
     folder: Folder,
     permissions: None,
     retries: None,
@@ -564,9 +569,9 @@ def test_unreadable_files(
         (folder.path / image_id(number)).chmod(0)
     folder.age()
     for _ in range(2):
-        assert folder.list() == [5]
+        assert await folder.list() == [5]
     with pytest.raises(StorageUnavailable):
-        folder.get(3)
+        await folder.get(3)
     (line,) = logged(caplog)
     assert line == (
         'WARNING 2 of 3 image files in the storage folder can not be read, such as '
@@ -575,25 +580,25 @@ def test_unreadable_files(
     )
     caplog.clear()
     (folder.path / image_id(3)).chmod(0o600)
-    assert folder.list() == [3, 5]
+    assert await folder.list() == [3, 5]
     assert logged(caplog) == []
     os.unlink(folder.path / image_id(4))
-    assert folder.list() == [3, 5]
+    assert await folder.list() == [3, 5]
     assert logged(caplog) == [
         'WARNING all image files in the storage folder can be read again'
     ]
 
 
-def test_permissions_that_change_while_watched(
+async def test_permissions_that_change_while_watched(
     watched: Folder, permissions: None, scans: list[str]
 ) -> None:
     watched.add(3, 4)
     states = []
     for mode in (0o600, 0, 0o600):
         (watched.path / image_id(3)).chmod(mode)
-        assert watched.list() == ([3, 4] if mode else [4])
-        assert watched.state() == Folder(watched.path).state()
-        states.append(watched.state())
+        assert await watched.list() == ([3, 4] if mode else [4])
+        assert await watched.state() == await Folder(watched.path).state()
+        states.append(await watched.state())
     assert states[0] == states[2] != states[1]
     assert len(scans) == 3  # those of the others
 
@@ -607,7 +612,7 @@ class Monotonic:
         return self.now
 
 
-def test_unreadable_files_are_tried_again_after_a_while(
+async def test_unreadable_files_are_tried_again_after_a_while(
     scanned: Folder, permissions: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As where the permission of a folder above changes, which causes no event."""
@@ -617,49 +622,51 @@ def test_unreadable_files_are_tried_again_after_a_while(
     (scanned.path / image_id(3)).chmod(0)
     scanned.age()
     for _ in range(2):
-        assert scanned.list() == []
+        assert await scanned.list() == []
     (scanned.path / image_id(3)).chmod(0o600)
-    assert scanned.list() == []
+    assert await scanned.list() == []
     clock.now += folder_module.RETRY_SECONDS
-    assert scanned.list() == [3]
+    assert await scanned.list() == [3]
 
 
-def test_storage_is_unusable_if_nothing_can_be_read(
+async def test_storage_is_unusable_if_nothing_can_be_read(
     tmp_path: Path, permissions: None, retries: None
 ) -> None:
     local = LocalFolder(str(tmp_path))
     folder = Folder(tmp_path, local=local)
     folder.add(3)
     (tmp_path / image_id(3)).chmod(0)
-    assert folder.list() == []
+    assert await folder.list() == []
     assert not local.probe()
     folder.add(4)
-    assert folder.list() == [4]
+    assert await folder.list() == [4]
     assert local.probe()
     os.unlink(tmp_path / image_id(4))
-    assert folder.list() == []
+    assert await folder.list() == []
     assert not local.probe()
     (tmp_path / image_id(3)).chmod(0o600)
     assert local.probe()
-    assert folder.list() == [3]
+    assert await folder.list() == [3]
 
 
-def test_upload_makes_the_storage_usable(tmp_path: Path, permissions: None) -> None:
+async def test_upload_makes_the_storage_usable(
+    tmp_path: Path, permissions: None
+) -> None:
     local = LocalFolder(str(tmp_path))
     folder = Folder(tmp_path, local=local)
     folder.add(3, 4)
-    image = folder.get(4)
+    image = await folder.get(4)
     assert image
     (tmp_path / image_id(3)).chmod(0)
     os.unlink(tmp_path / image_id(4))
-    assert folder.list() == []
+    assert await folder.list() == []
     assert not local.probe()
     folder.add(4)
-    asyncio.run(folder.index.add(image))
+    await folder.index.add(image)
     assert local.probe()
 
 
-def test_file_of_a_broken_disk(
+async def test_file_of_a_broken_disk(
     folder: Folder, retries: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(file: object) -> None:
@@ -668,29 +675,31 @@ def test_file_of_a_broken_disk(
     with monkeypatch.context() as patch:
         patch.setattr(jpeg, 'read_size', fail)
         folder.add(3)
-        assert folder.list() == []
+        assert await folder.list() == []
         with pytest.raises(StorageUnavailable):
-            folder.get(3)
-    assert folder.list() == [3]
+            await folder.get(3)
+    assert await folder.list() == [3]
 
 
 # Times that datetime can't represent
 
+# A file system that can.
+SHM = '/dev/shm' if os.path.isdir('/dev/shm') else None
 
-def test_extreme_times(permissions: None) -> None:
-    where = '/dev/shm' if os.path.isdir('/dev/shm') else None
-    with tempfile.TemporaryDirectory(dir=where) as name:
+
+async def test_extreme_times(permissions: None) -> None:
+    with tempfile.TemporaryDirectory(dir=SHM) as name:
         folder = Folder(Path(name))
         folder.add(3, 4, 5)
         seconds = 400_000_000_000
         os.utime(folder.path / image_id(3), (0, seconds))
         os.utime(folder.path / image_id(5), (0, -seconds))
-        for listed in (folder.list(), Folder(folder.path).list()):
+        for listed in (await folder.list(), await Folder(folder.path).list()):
             assert listed == [5, 4, 3]
         for number in (3, 5):
-            assert folder.get(number)
+            assert await folder.get(number)
             (folder.path / image_id(number)).unlink()
-        assert folder.list() == [4]
+        assert await folder.list() == [4]
 
 
 # Files that are none of ours
@@ -709,7 +718,7 @@ FOREIGN = {
 }
 
 
-def test_list_ignores_foreign_files(
+async def test_list_ignores_foreign_files(
     scanned: Folder, caplog: pytest.LogCaptureFixture
 ) -> None:
     scanned.add(3)
@@ -719,17 +728,17 @@ def test_list_ignores_foreign_files(
         (scanned.path / name).write_bytes(content)
     for number in (3, 4, 5):
         scanned.add(number)
-        assert scanned.list() == list(range(3, number + 1))
+        assert await scanned.list() == list(range(3, number + 1))
     (message,) = logged(caplog)
     assert f'ignoring {len(FOREIGN) + 1} files' in message
 
 
-def test_list_warns_of_more_foreign_files(
+async def test_list_warns_of_more_foreign_files(
     scanned: Folder, caplog: pytest.LogCaptureFixture
 ) -> None:
     for name in ('first', 'second'):
         (scanned.path / name).touch()
-        assert scanned.list() == []
+        assert await scanned.list() == []
     messages = logged(caplog)
     assert [message.split()[-1] for message in messages] == ['first', 'second']
 
@@ -737,30 +746,30 @@ def test_list_warns_of_more_foreign_files(
 # The state
 
 
-def test_state_is_that_of_the_set(folder: Folder) -> None:
+async def test_state_is_that_of_the_set(folder: Folder) -> None:
     states: dict[Any, str | None] = {}
     for numbers in ((), (3,), (3, 4), (3, 4, 5)):
         folder.add(*numbers)
-        states[numbers] = folder.state()
-        assert states[numbers] == asyncio.run(folder.index.page(1)).state
-        assert asyncio.run(folder.index.count()) == len(numbers)
+        states[numbers] = await folder.state()
+        assert states[numbers] == (await folder.index.page(1)).state
+        assert await folder.index.count() == len(numbers)
     assert len(set(states.values())) == 4
     os.unlink(folder.path / image_id(5))
-    assert folder.state() == states[3, 4]
+    assert await folder.state() == states[3, 4]
     other = Folder(folder.path)
-    other.get(4)
-    assert other.state() == folder.state()
+    await other.get(4)
+    assert await other.state() == await folder.state()
 
 
-def test_state_follows_a_replaced_image(folder: Folder) -> None:
+async def test_state_follows_a_replaced_image(folder: Folder) -> None:
     folder.add(3)
-    state = folder.state()
+    state = await folder.state()
     os.utime(folder.path / image_id(3), ns=(30, 30))
-    folder.get(3)
-    assert folder.state() != state
+    await folder.get(3)
+    assert await folder.state() != state
     os.utime(folder.path / image_id(3), ns=(3, 3))
-    folder.get(3)
-    assert folder.state() == state
+    await folder.get(3)
+    assert await folder.state() == state
 
 
 # Over HTTP: restarts, and two processes on one folder
