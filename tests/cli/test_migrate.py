@@ -11,7 +11,6 @@ import io
 import os
 import re
 import signal
-from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -22,13 +21,13 @@ from asgilook.cli import places
 from asgilook.cli.bulk import Progress
 from asgilook.cli.main import main
 from asgilook.cli.migrate import Migration, migrate
-from asgilook.cli.places import Place, open_place
+from asgilook.cli.places import open_place
 from asgilook.config import Config, ConfigError
 from asgilook.errors import StorageUnavailable
 from asgilook.models import Image
 
 from .. import samples
-from ..conftest import apart, place
+from ..conftest import place
 
 Captured = pytest.CaptureFixture[str]
 
@@ -77,214 +76,187 @@ def url(config: Config) -> str:
     return config.storage_url or f'file://{config.storage_path}'
 
 
-def run(config: Config, scenario: Callable[[Place], Any]) -> Any:
-    async def main() -> Any:
-        async with open_place(config) as there:
-            return await scenario(there)
-
-    return apart(asyncio.run, main())
+def stored(config: Config, number: int) -> bytes:
+    return Path(config.storage_path, image_id(number)).read_bytes()
 
 
-def content(config: Config) -> list[tuple[Image, str]]:
+async def content(config: Config) -> list[tuple[Image, str]]:
     """Return the list of all images, with a hash of each."""
 
-    async def scenario(there: Place) -> list[tuple[Image, str]]:
-        return [(i, digest(there, i)) async for page in there.pages() for i in page]
-
-    def digest(there: Place, image: Image) -> str:
+    def digest(image: Image) -> str:
         with there.storage.open(image.image_id) as file:
             return hashlib.sha256(file.read()).hexdigest()
 
-    found: list[tuple[Image, str]] = run(config, scenario)
-    return found
+    async with open_place(config) as there:
+        return [(i, digest(i)) async for page in there.pages() for i in page]
 
 
-def move(source: Config, target: Config, capsys: Captured) -> tuple[int, list[int]]:
+async def move(
+    source: Config, target: Config, capsys: Captured
+) -> tuple[int, list[int]]:
     """Import as the command does; return its exit code and its summary."""
-    code: int = apart(migrate_in_a_thread, target, url(source), source.database_url)
+    code = await migrate_in_a_thread(target, url(source), source.database_url)
     (found,) = SUMMARY.findall(capsys.readouterr().out)
     return code, [int(number) for number in found]
 
 
-def migrate_in_a_thread(*args: Any) -> int:
+async def migrate_in_a_thread(*args: Any) -> int:
     """Only the main thread may handle signals: here nobody sends any."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(asyncio.SelectorEventLoop, 'add_signal_handler', lambda *_: None)
-        return migrate(*args)
+        return await asyncio.to_thread(migrate, *args)
 
 
-def test_there_and_back(
+async def test_there_and_back(
     source: Config, target: Config, tmp_path: Path, capsys: Captured
 ) -> None:
-    assert move(source, target, capsys) == (0, [COUNT, 0, 0])
-    assert len(content(source)) == COUNT
-    assert content(target) == content(source)
+    assert await move(source, target, capsys) == (0, [COUNT, 0, 0])
+    assert len(await content(source)) == COUNT
+    assert await content(target) == await content(source)
     back = Config({})
     back.storage_path = str(tmp_path / 'back')
-    assert move(target, back, capsys) == (0, [COUNT, 0, 0])
-    assert content(back) == content(source)
+    assert await move(target, back, capsys) == (0, [COUNT, 0, 0])
+    assert await content(back) == await content(source)
     times = [os.stat(entry).st_mtime for entry in os.scandir(back.storage_path)]
     assert sorted(times) == [10**9 + number for number in range(1, COUNT + 1)]
 
 
-def test_second_run_copies_what_is_new(
+async def test_second_run_copies_what_is_new(
     source: Config, target: Config, capsys: Captured
 ) -> None:
-    move(source, target, capsys)
+    await move(source, target, capsys)
     place(source, samples.photo(99, 99), COUNT + 1)
-    assert move(source, target, capsys) == (0, [1, COUNT, 0])
-    assert content(target) == content(source)
+    assert await move(source, target, capsys) == (0, [1, COUNT, 0])
+    assert await content(target) == await content(source)
 
 
-def test_copy_that_was_not_yet_listed(
+async def test_copy_that_was_not_yet_listed(
     source: Config, target: Config, capsys: Captured
 ) -> None:
     """As a run that is killed between the two leaves it."""
-
-    body = Path(source.storage_path, image_id(1)).read_bytes()
-
-    async def scenario(there: Place) -> None:
+    body = stored(source, 1)
+    async with open_place(target) as there:
         new = there.storage.create()
         new.file.write(body)
         new.publish(image_id(1), (10**9 + 1) * 10**9)
         new.close()
-
-    run(target, scenario)
-    code, (copied, present, rejected) = move(source, target, capsys)
+    code, (copied, present, rejected) = await move(source, target, capsys)
     assert (code, copied + present, rejected) == (0, COUNT, 0)
-    assert content(target) == content(source)
+    assert await content(target) == await content(source)
 
 
-def test_many_pages(
+async def test_many_pages(
     source: Config,
     folder: Config,
     capsys: Captured,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(places, 'PAGE_SIZE', 2)
-    assert move(source, folder, capsys) == (0, [COUNT, 0, 0])
-    assert content(folder) == content(source)
+    assert await move(source, folder, capsys) == (0, [COUNT, 0, 0])
+    assert await content(folder) == await content(source)
 
 
-def test_new_index_for_the_same_files(
+async def test_new_index_for_the_same_files(
     source: Config, tmp_path: Path, capsys: Captured
 ) -> None:
     target = Config({})
     target.storage_path = source.storage_path
     target.database_url = f'sqlite://{tmp_path}/index.db'
     inodes = {entry.name: entry.inode() for entry in os.scandir(source.storage_path)}
-    assert move(source, target, capsys) == (0, [COUNT, 0, 0])
-    assert content(target) == content(source)
+    assert await move(source, target, capsys) == (0, [COUNT, 0, 0])
+    assert await content(target) == await content(source)
     assert inodes == {
         entry.name: entry.inode() for entry in os.scandir(source.storage_path)
     }
 
 
-def test_another_image_of_that_id_stays(
+async def test_another_image_of_that_id_stays(
     source: Config, folder: Config, photo: bytes, capsys: Captured
 ) -> None:
     place(folder, photo, 2)
-    code: int = apart(migrate_in_a_thread, folder, url(source), None)
-    assert code == 1
+    assert await migrate_in_a_thread(folder, url(source), None) == 1
     output = capsys.readouterr()
     assert f'{image_id(2)}: another image with this id already exists\n' in output.err
     assert (
         output.out
         == f'copied and verified {COUNT - 1}, already present 0, rejected 1\n'
     )
-    assert Path(folder.storage_path, image_id(2)).read_bytes() == photo
+    assert stored(folder, 2) == photo
 
 
-def test_another_object_of_that_id_stays(
+async def test_another_object_of_that_id_stays(
     source: Config, bucket: str, sqlite: str, tmp_path: Path, capsys: Captured
 ) -> None:
     target = Config({})
     target.storage_path = str(tmp_path / 'target')
     target.storage_url, target.database_url = bucket, sqlite
-
-    async def scenario(there: Place) -> None:
+    async with open_place(target) as there:
         new = there.storage.create()
         new.file.write(b'theirs')
         new.publish(image_id(2))
         new.close()
-
-    run(target, scenario)
-    code: int = apart(migrate_in_a_thread, target, url(source), None)
-    assert code == 1
+    assert await migrate_in_a_thread(target, url(source), None) == 1
     said = capsys.readouterr().err
     assert f'{image_id(2)}: the target has another file with this id\n' in said
-    listed = [image.image_id for image, _ in content(target)]
+    listed = [image.image_id for image, _ in await content(target)]
     assert listed == [image_id(number) for number in range(1, COUNT + 1) if number != 2]
 
 
-def test_listed_images_that_cannot_be_copied(
+async def test_listed_images_that_cannot_be_copied(
     source: Config, sqlite: str, folder: Config, capsys: Captured
 ) -> None:
     source.database_url = sqlite
     (Path(source.storage_path) / image_id(2)).unlink()
-
-    async def scenario(there: Place) -> None:
+    async with open_place(source) as there:
         await there.index.add(Image(image_id(1), (65, 96), 7, 10**18))
         await there.index.add(Image(image_id(2), (66, 96), 7, 10**18))
-
-    run(source, scenario)
-    code: int = apart(migrate_in_a_thread, folder, url(source), sqlite)
-    assert code == 1
+    assert await migrate_in_a_thread(folder, url(source), sqlite) == 1
     said = capsys.readouterr().err.splitlines()
     assert f'{image_id(1)}: the file does not have the listed size of 7 bytes' in said
     assert f'{image_id(2)}: is listed, but its file is missing' in said
     assert os.listdir(folder.storage_path) == []
 
 
-def test_database_that_is_down(
+async def test_database_that_is_down(
     source: Config, folder: Config, capsys: Captured
 ) -> None:
     down = 'postgresql://127.0.0.1:1/images'
     for one, other in ((source, folder), (folder, source)):
         one.database_url, other.database_url = down, None
-        assert apart(migrate_in_a_thread, folder, url(source), source.database_url) == 1
+        assert await migrate_in_a_thread(folder, url(source), source.database_url) == 1
         output = capsys.readouterr()
         assert output.out == 'copied and verified 0, already present 0, rejected 0\n'
         assert "asgilook: The database can't be reached now." in output.err
 
 
-def test_storage_that_fails_in_between(
+async def test_storage_that_fails_in_between(
     source: Config, folder: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What is under way ends, nothing more is begun."""
 
-    async def main() -> Migration:
-        async with open_place(source) as origin, open_place(folder) as goal:
-            with closing(Progress(None, io.StringIO())) as progress:
-                migration = Migration(origin, goal, progress, in_place=False)
-                monkeypatch.setattr(migration, '_copy', full)
-                await migration.run()
-        return migration
-
     def full(image: Image) -> None:
         raise StorageUnavailable('not now')
 
-    migration = apart(asyncio.run, main())
+    async with open_place(source) as origin, open_place(folder) as goal:
+        with closing(Progress(None, io.StringIO())) as progress:
+            migration = Migration(origin, goal, progress, in_place=False)
+            monkeypatch.setattr(migration, '_copy', full)
+            await migration.run()
     assert str(migration.failure) == 'not now'
     assert migration.copied == migration.rejected == 0
 
 
-def test_stop_in_between(
+async def test_stop_in_between(
     source: Config, folder: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(places, 'PAGE_SIZE', 1)
-
-    async def main() -> Migration:
-        async with open_place(source) as origin, open_place(folder) as goal:
-            with closing(Progress(None, io.StringIO())) as progress:
-                migration = Migration(origin, goal, progress, in_place=False)
-                monkeypatch.setattr(
-                    progress, 'advance', lambda: migration.stop(signal.SIGTERM)
-                )
-                await migration.run()
-        return migration
-
-    migration = apart(asyncio.run, main())
+    async with open_place(source) as origin, open_place(folder) as goal:
+        with closing(Progress(None, io.StringIO())) as progress:
+            migration = Migration(origin, goal, progress, in_place=False)
+            monkeypatch.setattr(
+                progress, 'advance', lambda: migration.stop(signal.SIGTERM)
+            )
+            await migration.run()
     assert migration.copied == 1
     assert migration.signal == signal.SIGTERM
     assert len(os.listdir(folder.storage_path)) == 1
@@ -303,7 +275,7 @@ def test_command(
     settings(monkeypatch, folder)
     assert main(['import', '--from-storage', url(source)]) == 0
     assert SUMMARY.fullmatch(capsys.readouterr().out)
-    assert content(folder) == content(source)
+    assert asyncio.run(content(folder)) == asyncio.run(content(source))
 
 
 def test_command_is_interrupted(
@@ -328,7 +300,7 @@ def test_command_is_interrupted(
     )
     monkeypatch.setattr(Migration, 'run', original)
     assert main(['import', '--from-storage', url(source)]) == 0
-    assert content(folder) == content(source)
+    assert asyncio.run(content(folder)) == asyncio.run(content(source))
 
 
 @pytest.mark.parametrize(
