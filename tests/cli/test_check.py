@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import copy
 import errno
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from asgilook.imaging import jpeg
 from asgilook.models import Image
 from asgilook.storage.previews import FOLDER, FolderPreviews
 
-from ..conftest import apart, files
+from ..conftest import files
 
 Captured = pytest.CaptureFixture[str]
 
@@ -38,14 +37,6 @@ def place(request: pytest.FixtureRequest, config: Config, tmp_path: Path) -> Con
     return config
 
 
-def run(config: Config, scenario: Callable[[Place], Any]) -> Any:
-    async def main() -> Any:
-        async with open_place(config) as place:
-            return await scenario(place)
-
-    return apart(asyncio.run, main())
-
-
 def put(place: Place, image_id: str, content: bytes = b'content') -> None:
     new = place.storage.create()
     new.file.write(content)
@@ -53,44 +44,37 @@ def put(place: Place, image_id: str, content: bytes = b'content') -> None:
     new.close()
 
 
-def fill(config: Config, *without: str) -> None:
+async def fill(config: Config, *without: str) -> None:
     """Make an image of each kind: listed, not listed, without file, of other length."""
-
-    async def scenario(place: Place) -> None:
+    async with open_place(config) as place:
         for image_id in {LISTED, ORPHAN, CUT} - set(without):
             await asyncio.to_thread(put, place, image_id)
         for image_id in {LISTED, MISSING, CUT} - set(without):
             length = 8 if image_id == CUT else 7
             await place.index.add(Image(image_id, (64, 64), length, 10**18))
 
-    run(config, scenario)
 
-
-def stored(config: Config) -> set[str]:
-    async def scenario(place: Place) -> set[str]:
+async def stored(config: Config) -> set[str]:
+    async with open_place(config) as place:
         return {entry.image_id for entry in place.storage.entries()}
 
-    found: set[str] = run(config, scenario)
-    return found
+
+async def ask(config: Config, younger: float = 0, *, remove: bool = False) -> int:
+    return await asyncio.to_thread(check, config, younger, remove=remove)
 
 
-def ask(config: Config, younger: float = 0, *, remove: bool = False) -> int:
-    code: int = apart(check, config, younger, remove=remove)
-    return code
-
-
-def test_nothing_wrong(place: Config, capsys: Captured) -> None:
-    fill(place, ORPHAN, MISSING, CUT)
-    assert ask(place) == 0
+async def test_nothing_wrong(place: Config, capsys: Captured) -> None:
+    await fill(place, ORPHAN, MISSING, CUT)
+    assert await ask(place) == 0
     assert capsys.readouterr().out == (
         '1 images, 0 with a missing or wrong file, 0 unreadable files, '
         '0 files not listed, 0 of them removed\n'
     )
 
 
-def test_what_is_wrong_is_named(place: Config, capsys: Captured) -> None:
-    fill(place)
-    assert ask(place) == 1
+async def test_what_is_wrong_is_named(place: Config, capsys: Captured) -> None:
+    await fill(place)
+    assert await ask(place) == 1
     lines = capsys.readouterr().out.splitlines()
     assert sorted(lines[:-1]) == [
         f'{ORPHAN} is not listed, 7 bytes',
@@ -100,36 +84,33 @@ def test_what_is_wrong_is_named(place: Config, capsys: Captured) -> None:
     assert lines[-1].startswith(
         '3 images, 2 with a missing or wrong file, 0 unreadable files, 1 files'
     )
-    assert stored(place) == {LISTED, ORPHAN, CUT}
+    assert await stored(place) == {LISTED, ORPHAN, CUT}
 
 
-def test_orphans_are_removed(place: Config, capsys: Captured) -> None:
-    fill(place, MISSING, CUT)
-    assert ask(place, remove=True) == 0
+async def test_orphans_are_removed(place: Config, capsys: Captured) -> None:
+    await fill(place, MISSING, CUT)
+    assert await ask(place, remove=True) == 0
     assert '1 of them removed' in capsys.readouterr().out
-    assert stored(place) == {LISTED}
-    assert ask(place) == 0
+    assert await stored(place) == {LISTED}
+    assert await ask(place) == 0
 
 
-def test_young_files_are_passed_over(place: Config, capsys: Captured) -> None:
-    fill(place, MISSING, CUT)
-    assert ask(place, 3600, remove=True) == 0
-    assert stored(place) == {LISTED, ORPHAN}
+async def test_young_files_are_passed_over(place: Config, capsys: Captured) -> None:
+    await fill(place, MISSING, CUT)
+    assert await ask(place, 3600, remove=True) == 0
+    assert await stored(place) == {LISTED, ORPHAN}
 
 
-def test_file_of_an_old_image_is_young(config: Config, tmp_path: Path) -> None:
+async def test_file_of_an_old_image_is_young(config: Config, tmp_path: Path) -> None:
     """What an import puts here has the time of the image, but came just now."""
     config.database_url = f'sqlite://{tmp_path}/index.db'
-
-    async def scenario(place: Place) -> None:
+    async with open_place(config) as place:
         new = place.storage.create()
         new.file.write(b'content')
         new.publish(ORPHAN, 10**18)
         new.close()
-
-    run(config, scenario)
-    assert ask(config, 3600, remove=True) == 0
-    assert stored(config) == {ORPHAN}
+    assert await ask(config, 3600, remove=True) == 0
+    assert await stored(config) == {ORPHAN}
 
 
 class Racing(Comparison):
@@ -151,36 +132,36 @@ class Racing(Comparison):
         await super().run()
 
 
-def test_uploads_and_deletions_meanwhile(
+async def test_uploads_and_deletions_meanwhile(
     place: Config, capsys: Captured, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fill(place, MISSING, CUT)
+    await fill(place, MISSING, CUT)
     monkeypatch.setattr(check_module, 'Comparison', Racing)
-    assert ask(place, remove=True) == 0
+    assert await ask(place, remove=True) == 0
     assert capsys.readouterr().out.startswith(
         '2 images, 0 with a missing or wrong file, 0 unreadable files, 0 files'
     )
-    assert stored(place) == {ORPHAN, CUT}
+    assert await stored(place) == {ORPHAN, CUT}
 
 
-def test_database_that_is_down(config: Config, capsys: Captured) -> None:
+async def test_database_that_is_down(config: Config, capsys: Captured) -> None:
     config.database_url = 'postgresql://127.0.0.1:1/images'
-    assert ask(config) == 1
+    assert await ask(config) == 1
     assert "asgilook: The database can't be reached now." in capsys.readouterr().err
 
 
-def test_folder_without_a_database(config: Config, photo: bytes) -> None:
+async def test_folder_without_a_database(config: Config, photo: bytes) -> None:
     """There a damaged file is one that is not listed."""
     Path(config.storage_path).mkdir()
     Path(config.storage_path, LISTED).write_bytes(photo)
     Path(config.storage_path, CUT).write_bytes(b'content')
-    assert ask(config) == 1
-    assert ask(config, remove=True) == 1
+    assert await ask(config) == 1
+    assert await ask(config, remove=True) == 1
     assert files(config) == {LISTED, CUT}
 
 
 @pytest.mark.parametrize('with_database', [False, True])
-def test_unreadable_files(
+async def test_unreadable_files(
     config: Config,
     tmp_path: Path,
     photo: bytes,
@@ -191,14 +172,14 @@ def test_unreadable_files(
     """They are reported at any age, listed or not, and never removed."""
     if with_database:
         config.database_url = f'sqlite://{tmp_path}/index.db'
-        fill(config, ORPHAN, MISSING, CUT)
+        await fill(config, ORPHAN, MISSING, CUT)
     else:
         Path(config.storage_path).mkdir()
         Path(config.storage_path, LISTED).write_bytes(photo)
     Path(config.storage_path, ORPHAN).write_bytes(photo)
     for image_id in (LISTED, ORPHAN):
         Path(config.storage_path, image_id).chmod(0)
-    assert ask(config, 3600, remove=with_database) == 1
+    assert await ask(config, 3600, remove=with_database) == 1
     assert capsys.readouterr().out == (
         f'{LISTED} can not be read: Permission denied (EACCES)\n'
         f'{ORPHAN} can not be read: Permission denied (EACCES)\n'
@@ -208,7 +189,7 @@ def test_unreadable_files(
     assert files(config) == {LISTED, ORPHAN}
 
 
-def test_file_of_a_broken_disk(
+async def test_file_of_a_broken_disk(
     config: Config, photo: bytes, capsys: Captured, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(file: object) -> None:
@@ -218,7 +199,7 @@ def test_file_of_a_broken_disk(
     Path(config.storage_path, FOLDER).mkdir(parents=True)
     Path(config.storage_path, LISTED).write_bytes(photo)
     Path(config.storage_path, FOLDER, LISTED).touch()
-    assert ask(config, 3600, remove=True) == 1
+    assert await ask(config, 3600, remove=True) == 1
     output = capsys.readouterr().out
     assert f'{LISTED} can not be read: Input/output error (EIO)\n' in output
     assert '1 unreadable files, 0 files not listed' in output
@@ -235,36 +216,31 @@ def any_place(request: pytest.FixtureRequest, config: Config, tmp_path: Path) ->
     return config
 
 
-def preview_ids(config: Config) -> set[str]:
-    async def scenario(place: Place) -> set[str]:
+async def preview_ids(config: Config) -> set[str]:
+    async with open_place(config) as place:
         return set(place.storage.previews.image_ids())
 
-    found: set[str] = run(config, scenario)
-    return found
 
-
-def test_previews_without_an_image(
+async def test_previews_without_an_image(
     any_place: Config, photo: bytes, capsys: Captured
 ) -> None:
-    async def scenario(place: Place) -> None:
+    async with open_place(any_place) as place:
         await asyncio.to_thread(put, place, LISTED, photo)
         await place.index.add(Image(LISTED, (512, 256), len(photo), 10**18))
         for image_id in (LISTED, ORPHAN, MISSING):
             await asyncio.to_thread(place.storage.previews.write, image_id, b'preview')
-
-    run(any_place, scenario)
-    assert ask(any_place) == 1
+    assert await ask(any_place) == 1
     output = capsys.readouterr().out
     assert f'{ORPHAN} has a preview, but no image\n' in output
     assert output.endswith('2 previews without an image, 0 removed\n')
-    assert ask(any_place, remove=True) == 0
+    assert await ask(any_place, remove=True) == 0
     assert capsys.readouterr().out.endswith('2 previews without an image, 2 removed\n')
-    assert preview_ids(any_place) == {LISTED}
-    assert stored(any_place) == {LISTED}
-    assert ask(any_place) == 0
+    assert await preview_ids(any_place) == {LISTED}
+    assert await stored(any_place) == {LISTED}
+    assert await ask(any_place) == 0
 
 
-def test_previews_that_cannot_be_listed(
+async def test_previews_that_cannot_be_listed(
     config: Config, capsys: Captured, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Path(config.storage_path, FOLDER).mkdir(parents=True)
@@ -274,27 +250,30 @@ def test_previews_that_cannot_be_listed(
         raise PermissionError('Permission denied')
 
     monkeypatch.setattr(FolderPreviews, 'remove', remove)
-    assert ask(config, remove=True) == 1
+    assert await ask(config, remove=True) == 1
     assert capsys.readouterr().err == 'asgilook: previews: Permission denied\n'
 
 
-def test_nothing_is_removed_by_an_empty_database(
+async def test_nothing_is_removed_by_an_empty_database(
     place: Config, capsys: Captured
 ) -> None:
-    fill(place, LISTED, MISSING, CUT)
-    assert ask(place, remove=True) == 1
-    assert stored(place) == {ORPHAN}
+    await fill(place, LISTED, MISSING, CUT)
+    assert await ask(place, remove=True) == 1
+    assert await stored(place) == {ORPHAN}
     assert '0 of them removed' in capsys.readouterr().out
 
 
-def test_command(
+async def test_command(
     place: Config, capsys: Captured, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fill(place, MISSING, CUT)
+    await fill(place, MISSING, CUT)
     for name in ('storage_path', 'storage_url', 'database_url'):
         value = getattr(place, name)
         monkeypatch.setenv(f'ASGI_LOOK_{name.upper()}', value or 'none')
-    assert apart(main, ['check']) == 0
-    assert apart(main, ['check', '--younger', '0']) == 1
-    assert apart(main, ['check', '--younger', '0', '--remove-orphans']) == 0
-    assert stored(copy.copy(place)) == {LISTED}
+    assert await asyncio.to_thread(main, ['check']) == 0
+    assert await asyncio.to_thread(main, ['check', '--younger', '0']) == 1
+    assert (
+        await asyncio.to_thread(main, ['check', '--younger', '0', '--remove-orphans'])
+        == 0
+    )
+    assert await stored(copy.copy(place)) == {LISTED}
