@@ -95,17 +95,16 @@ def test_app_without_its_folder_is_unavailable(config: Config, tmp_path: Path) -
     assert client.simulate_get('/healthz/live').status_code == 200
 
 
-def test_app_starts_again(config: Config, photo: bytes) -> None:
+async def test_app_starts_again(config: Config, photo: bytes) -> None:
     app = create_app(config)
 
-    async def scenario(conductor: ASGIConductor) -> int:
-        posted = await conductor.simulate_post('/images', body=photo)
-        assert posted.status_code == 201
-        got = await conductor.simulate_get(posted.json['thumbnails'][0])
-        assert got.status_code == 200
-        return len((await conductor.simulate_get('/images')).json)
-
-    assert [serve(app, scenario) for _ in range(3)] == [1, 2, 3]
+    for count in (1, 2, 3):
+        async with ASGIConductor(app) as conductor:
+            posted = await conductor.simulate_post('/images', body=photo)
+            assert posted.status_code == 201
+            got = await conductor.simulate_get(posted.json['thumbnails'][0])
+            assert got.status_code == 200
+            assert len((await conductor.simulate_get('/images')).json) == count
     assert len(files(config)) == 3
 
 

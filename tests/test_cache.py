@@ -19,12 +19,10 @@ from .conftest import (
     Json,
     RedisServer,
     Upload,
-    apart,
     logged,
     no_redis,
     place,
     problem,
-    serve,
 )
 
 LIST = 'asgilook:/images'
@@ -300,7 +298,7 @@ def test_cache_status_of_a_miss(
     assert ('stored' in status) == bool(memory or is_redis_up)
 
 
-def test_image_deleted_while_it_is_stored_leaves_no_copy(
+async def test_image_deleted_while_it_is_stored_leaves_no_copy(
     config: Config, redis: RedisServer, image: Json
 ) -> None:
     gates: list[Gate] = []
@@ -311,8 +309,7 @@ def test_image_deleted_while_it_is_stored_leaves_no_copy(
 
     config.create_redis_pool = connect
     uri = image['thumbnails'][0]
-
-    async def scenario(conductor: ASGIConductor) -> None:
+    async with ASGIConductor(create_app(config)) as conductor:
         late = asyncio.create_task(conductor.simulate_get(uri))
         await gates[0].reached.wait()
         os.unlink(f'{config.storage_path}/{image["id"]}')
@@ -323,10 +320,8 @@ def test_image_deleted_while_it_is_stored_leaves_no_copy(
         assert redis.keys() == set()
         problem(await conductor.simulate_get(uri), 404)
 
-    serve(create_app(config), scenario)
 
-
-def test_list_stored_after_an_upload_is_a_miss(
+async def test_list_stored_after_an_upload_is_a_miss(
     config: Config, redis: RedisServer, photo: bytes
 ) -> None:
     config.redis_timeout = 10
@@ -337,8 +332,7 @@ def test_list_stored_after_an_upload_is_a_miss(
         return gates[0]
 
     config.create_redis_pool = connect
-
-    async def scenario(conductor: ASGIConductor) -> None:
+    async with ASGIConductor(create_app(config)) as conductor:
         late = asyncio.create_task(conductor.simulate_get('/images'))
         await gates[0].reached.wait()
         posted = await conductor.simulate_post('/images', body=photo)
@@ -349,8 +343,6 @@ def test_list_stored_after_an_upload_is_a_miss(
             result = await conductor.simulate_get('/images')
             assert result.json == [posted.json]
             assert cache_of(result) == cache
-
-    serve(create_app(config), scenario)
 
 
 # A Redis that fails
@@ -508,7 +500,7 @@ def test_foreign_type_is_replaced(
     client: TestClient, redis: RedisServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     redis.execute('RPUSH', LIST, 'a list of Redis')
-    results = [apart(client.simulate_get, '/images') for _ in range(2)]
+    results = [client.simulate_get('/images') for _ in range(2)]
     assert [cache_of(result) for result in results] == ['Miss', 'Hit']
     (message,) = logged(caplog)
     assert 'WRONGTYPE' in message
@@ -520,7 +512,7 @@ def test_redis_out_of_memory(
     client = restarted(config, cache_memory=0)
     redis_engine.execute('CONFIG', 'SET', 'maxmemory', 1)
     try:
-        results = [apart(client.simulate_get, '/images') for _ in range(2)]
+        results = [client.simulate_get('/images') for _ in range(2)]
     finally:
         redis_engine.execute('CONFIG', 'SET', 'maxmemory', 0)
     results += [client.simulate_get('/images') for _ in range(2)]

@@ -27,11 +27,9 @@ from .conftest import (
     Json,
     RedisServer,
     Upload,
-    apart,
     files,
     place,
     problem,
-    serve,
 )
 
 UNKNOWN = '00000000-0000-4000-8000-000000000000'
@@ -243,7 +241,7 @@ def test_upload_with_unforeseen_error(
     assert 'a secret of the service' in caplog.text
 
 
-def test_upload_past_queue_is_rejected_unread(
+async def test_upload_past_queue_is_rejected_unread(
     config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config.threads, config.queue_size = 1, 1
@@ -257,8 +255,7 @@ def test_upload_past_queue_is_rejected_unread(
 
     monkeypatch.setattr(transform, 'to_jpeg', slow)
     body = samples.photo(64, 64)
-
-    async def scenario(conductor: ASGIConductor) -> None:
+    async with ASGIConductor(create_app(config)) as conductor:
         post = conductor.simulate_post
         first = asyncio.create_task(post('/images', body=body))
         await asyncio.to_thread(full.wait, 10)
@@ -272,13 +269,11 @@ def test_upload_past_queue_is_rejected_unread(
         release.set()
         assert (await first).status_code == (await second).status_code == 201
         assert (await post('/images', body=body)).status_code == 201
-
-    serve(create_app(config), scenario)
     assert len(files(config)) == 3
 
 
-def test_upload_outlives_its_client(
-    config: Config, client: TestClient, monkeypatch: pytest.MonkeyPatch
+async def test_upload_outlives_its_client(
+    config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     running, release = threading.Event(), threading.Event()
     original = transform.to_jpeg
@@ -289,18 +284,16 @@ def test_upload_outlives_its_client(
         return original(*args, **kwargs)
 
     monkeypatch.setattr(transform, 'to_jpeg', slow)
-
-    async def scenario(conductor: ASGIConductor) -> None:
-        body = samples.photo(64, 64)
+    body = samples.photo(64, 64)
+    async with ASGIConductor(create_app(config)) as conductor:
         task = asyncio.create_task(conductor.simulate_post('/images', body=body))
         await asyncio.to_thread(running.wait, 10)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
         release.set()
-
-    apart(serve, create_app(config), scenario)
-    (image,) = client.simulate_get('/images').json
+    async with ASGIConductor(create_app(config)) as conductor:
+        (image,) = (await conductor.simulate_get('/images')).json
     assert files(config) == {image['id']}
 
 
@@ -648,11 +641,10 @@ def test_reading_needs_no_token(owner: TestClient, image: Json) -> None:
 # Storage
 
 
-def test_vanished_folder(config: Config, photo: bytes) -> None:
+async def test_vanished_folder(config: Config, photo: bytes) -> None:
     config.api_token = 's3cret'
     away = f'{config.storage_path}-away'
-
-    async def scenario(conductor: ASGIConductor) -> None:
+    async with ASGIConductor(create_app(config)) as conductor:
         post = {'body': photo, 'headers': TOKEN}
         image = (await conductor.simulate_post('/images', **post)).json
         uri, thumbnail = image['image'], image['thumbnails'][0]
@@ -672,18 +664,14 @@ def test_vanished_folder(config: Config, photo: bytes) -> None:
         assert (await conductor.simulate_get(uri)).status_code == 200
         assert (await conductor.simulate_post('/images', **post)).status_code == 201
 
-    serve(create_app(config), scenario)
 
-
-def test_folder_that_is_a_file(config: Config, photo: bytes) -> None:
-    async def scenario(conductor: ASGIConductor) -> None:
+async def test_folder_that_is_a_file(config: Config, photo: bytes) -> None:
+    async with ASGIConductor(create_app(config)) as conductor:
         image = (await conductor.simulate_post('/images', body=photo)).json
         shutil.rmtree(config.storage_path)
         os.mknod(config.storage_path)
         problem(await conductor.simulate_get(image['image']), 503)
         problem(await conductor.simulate_get('/images'), 503)
-
-    serve(create_app(config), scenario)
 
 
 @pytest.mark.parametrize('damage', [b'', b'garbage', b'\xff\xd8\xff\xe0garbage'])

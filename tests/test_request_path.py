@@ -18,8 +18,6 @@ import asgilook
 from asgilook.app import create_app
 from asgilook.config import Config
 
-from .conftest import serve
-
 PACKAGE = str(Path(asgilook.__file__).parent)
 
 # Without those of the server's protocol.
@@ -63,10 +61,9 @@ def profile() -> Iterator[Profile]:
     threading.setprofile(before)
 
 
-def test_modules_entered(config: Config, photo: bytes, profile: Profile) -> None:
+async def test_modules_entered(config: Config, photo: bytes, profile: Profile) -> None:
     found: dict[str, set[str]] = {}
-
-    async def scenario(conductor: ASGIConductor) -> None:
+    async with ASGIConductor(create_app(config)) as conductor:
         profile.take()
         is_request.set(True)
         image = (await conductor.simulate_post('/images', body=photo)).json
@@ -78,8 +75,6 @@ def test_modules_entered(config: Config, photo: bytes, profile: Profile) -> None
         result = await conductor.simulate_get(image['thumbnails'][0])
         found['hit'] = profile.take()
         assert result.headers['x-asgilook-cache'] == 'Hit'
-
-    serve(create_app(config), scenario)
     too_many = {
         name: sorted(modules)
         for name, modules in found.items()

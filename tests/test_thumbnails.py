@@ -16,7 +16,7 @@ from asgilook.imaging import transform
 from asgilook.storage.folder import FolderStorage
 
 from . import samples
-from .conftest import Json, RedisServer, apart, files, no_redis, place, problem, serve
+from .conftest import Json, RedisServer, files, no_redis, place, problem
 
 UNKNOWN = '00000000-0000-4000-8000-000000000000'
 TOKEN = {'Authorization': 'Bearer s3cret'}
@@ -191,13 +191,12 @@ def test_thumbnail_quality_is_another_etag(
     assert len(results[1].content) < len(results[0].content)
 
 
-def test_thumbnail_renders_once_for_all(
+async def test_thumbnail_renders_once_for_all(
     config: Config, image: Json, renders: Renders
 ) -> None:
     config.redis_host, config.create_redis_pool = None, no_redis
     renders.close()
-
-    async def scenario(conductor: ASGIConductor) -> list[Result]:
+    async with ASGIConductor(create_app(config)) as conductor:
         tasks = [
             asyncio.create_task(conductor.simulate_get(image['thumbnails'][0]))
             for _ in range(8)
@@ -205,9 +204,7 @@ def test_thumbnail_renders_once_for_all(
         await renders.wait()
         tasks.pop().cancel()
         renders.gate.set()
-        return await asyncio.gather(*tasks)
-
-    results = serve(create_app(config), scenario)
+        results = await asyncio.gather(*tasks)
     assert {result.status_code for result in results} == {200}
     assert len({result.content for result in results}) == 1
     assert renders.count == 1
@@ -222,7 +219,7 @@ def test_thumbnail_is_rendered_again_after_failure(
     uri = image['thumbnails'][0]
     with monkeypatch.context() as patch:
         patch.setattr(transform, 'thumbnail', fail)
-        problem(apart(client.simulate_get, uri), 503)
+        problem(client.simulate_get(uri), 503)
     result = client.simulate_get(uri)
     assert (result.status_code, result.headers['x-asgilook-cache']) == (200, 'Miss')
 
@@ -230,21 +227,22 @@ def test_thumbnail_is_rendered_again_after_failure(
 def test_thumbnail_without_room(
     client: TestClient, image: Json, file_size_limit: None
 ) -> None:
-    problem(apart(client.simulate_get, image['thumbnails'][0]), 503)
+    problem(client.simulate_get(image['thumbnails'][0]), 503)
 
 
 def test_thumbnail_past_deadline(config: Config, image: Json) -> None:
     config.render_timeout = 1e-9
     client = TestClient(create_app(config))
-    result = apart(client.simulate_get, image['thumbnails'][0])
+    result = client.simulate_get(image['thumbnails'][0])
     assert 'time limit' in problem(result, 503)
     assert result.headers['retry-after'] == '1'
 
 
-def test_thumbnail_past_queue(config: Config, image: Json, renders: Renders) -> None:
+async def test_thumbnail_past_queue(
+    config: Config, image: Json, renders: Renders
+) -> None:
     config.threads, config.queue_size = 1, 0
-
-    async def scenario(conductor: ASGIConductor) -> None:
+    async with ASGIConductor(create_app(config)) as conductor:
         uri, other = image['thumbnails']
         renders.close()
         task = asyncio.create_task(conductor.simulate_get(uri))
@@ -257,8 +255,6 @@ def test_thumbnail_past_queue(config: Config, image: Json, renders: Renders) -> 
         assert (await task).status_code == 200
         assert (await conductor.simulate_get(other)).status_code == 200
 
-    serve(create_app(config), scenario)
-
 
 def test_thumbnail_of_damaged_file(
     config: Config, client: TestClient, image: Json, redis: RedisServer
@@ -266,7 +262,7 @@ def test_thumbnail_of_damaged_file(
     path = os.path.join(config.storage_path, image['id'])
     os.truncate(path, os.path.getsize(path) // 4)
     uri = image['thumbnails'][0]
-    assert 'damaged' in problem(apart(client.simulate_get, uri), 500)
+    assert 'damaged' in problem(client.simulate_get(uri), 500)
     assert redis.keys() == set()
 
 
@@ -279,19 +275,18 @@ def test_thumbnail_of_file_that_vanishes(
 
     original = FolderStorage.open
     monkeypatch.setattr(FolderStorage, 'open', vanish)
-    problem(apart(client.simulate_get, image['thumbnails'][0]), 404)
+    problem(client.simulate_get(image['thumbnails'][0]), 404)
     assert client.simulate_get('/images').json == []
 
 
-def test_thumbnail_during_delete(
+async def test_thumbnail_during_delete(
     config: Config, image: Json, renders: Renders, redis: RedisServer
 ) -> None:
     config.api_token = 's3cret'
     uri, path = image['thumbnails'][0], f'{config.storage_path}/{image["id"]}'
     kept = f'{config.storage_path}-kept'
     shutil.copy2(path, kept)
-
-    async def scenario(conductor: ASGIConductor) -> None:
+    async with ASGIConductor(create_app(config)) as conductor:
         renders.close()
         task = asyncio.create_task(conductor.simulate_get(uri))
         await renders.wait()
@@ -306,22 +301,17 @@ def test_thumbnail_during_delete(
         result = await conductor.simulate_get(uri)
         assert (result.status_code, result.headers['x-asgilook-cache']) == (200, 'Miss')
 
-    serve(create_app(config), scenario)
 
-
-def test_thumbnail_after_shutdown_in_its_render(
+async def test_thumbnail_after_shutdown_in_its_render(
     config: Config, image: Json, renders: Renders
 ) -> None:
     renders.close()
     tasks: list[asyncio.Task[Result]] = []
-
-    async def scenario(conductor: ASGIConductor) -> None:
+    async with ASGIConductor(create_app(config)) as conductor:
         get = conductor.simulate_get(image['thumbnails'][0])
         tasks.append(asyncio.create_task(get))
         await renders.wait()
         tasks[0].cancel()
         asyncio.get_running_loop().call_later(0.01, renders.gate.set)
-
-    serve(create_app(config), scenario)
     assert tasks[0].cancelled()
     assert renders.count == 1

@@ -21,8 +21,6 @@ from falcon.testing import TestClient
 from asgilook.app import create_app
 from asgilook.config import Config
 
-from .conftest import apart
-
 CACHE = 'X-ASGILook-Cache'
 
 
@@ -152,6 +150,6 @@ def test_factory_is_called_by_address_alone(tmp_path: Path) -> None:
     config.storage_path = tmp_path  # type: ignore[assignment]
     config.redis_timeout = 10
     client = falcon.testing.TestClient(create_app(config))
-    found = [apart(client.simulate_get, '/images').headers[CACHE] for _ in range(3)]
+    found = [client.simulate_get('/images').headers[CACHE] for _ in range(3)]
     assert found == ['Miss', 'Hit', 'Hit']
     assert urls == ['redis://cache.example'] * 2  # for the cache, and for the events

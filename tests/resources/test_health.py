@@ -20,7 +20,7 @@ from asgilook.resources.health import Health
 from asgilook.resources.probes import ComponentState
 from asgilook.web.lifespan import Draining
 
-from ..conftest import no_redis, problem, serve
+from ..conftest import no_redis, problem
 from .test_probes import make_probes, up
 
 READY, LIVE = '/healthz/ready', '/healthz/live'
@@ -84,10 +84,9 @@ def test_redis_that_rejects_commands_is_down(config: Config) -> None:
     assert (answer.status_code, answer.json['redis']) == (200, 'down')
 
 
-def test_unavailable_storage_and_recovery(config: Config) -> None:
+async def test_unavailable_storage_and_recovery(config: Config) -> None:
     folder, elsewhere = config.storage_path, f'{config.storage_path}.away'
-
-    async def scenario(conductor: ASGIConductor) -> None:
+    async with ASGIConductor(create_app(config)) as conductor:
         os.rename(folder, elsewhere)
         answer = await conductor.simulate_get(READY)
         assert problem(answer, 503) == 'The storage is unavailable, read-only or full.'
@@ -100,8 +99,6 @@ def test_unavailable_storage_and_recovery(config: Config) -> None:
 
         os.rename(elsewhere, folder)
         assert (await conductor.simulate_get(READY)).status_code == 200
-
-    serve(create_app(config), scenario)
 
 
 def probe(health: Health) -> tuple[Result, float]:
@@ -185,7 +182,7 @@ def test_hanging_redis(monkeypatch: pytest.MonkeyPatch) -> None:
     assert seconds < 5
 
 
-def test_health_does_not_wait_behind_uploads(
+async def test_health_does_not_wait_behind_uploads(
     config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config.threads, config.queue_size = 1, 1
@@ -197,8 +194,7 @@ def test_health_does_not_wait_behind_uploads(
         raise ImageDamaged
 
     monkeypatch.setattr(transform, 'to_jpeg', convert)
-
-    async def scenario(conductor: ASGIConductor) -> None:
+    async with ASGIConductor(create_app(config)) as conductor:
         uploads = [
             asyncio.create_task(conductor.simulate_post('/images', body=b'x'))
             for _ in range(2)
@@ -209,5 +205,3 @@ def test_health_does_not_wait_behind_uploads(
         assert not any(upload.done() for upload in uploads)
         over.set()
         assert {(await upload).status_code for upload in uploads} == {422}
-
-    serve(create_app(config), scenario)

@@ -31,7 +31,7 @@ from asgilook.metrics.registry import Metrics
 from asgilook.store import Store
 
 from .. import samples
-from ..conftest import Json, Upload, no_redis, serve
+from ..conftest import Json, Upload, no_redis
 from ..servers import Server
 from .test_health import reject_connection
 
@@ -262,7 +262,7 @@ def test_jobs_and_formats(client: TestClient, upload: Upload) -> None:
     assert 0 < scraped.value(f'{name}_sum', kind='thumbnail') < 10
 
 
-def test_queue(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_queue(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
     config.threads, config.queue_size = 1, 2
     over = threading.Event()
 
@@ -272,13 +272,13 @@ def test_queue(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(transform, 'to_jpeg', convert)
 
-    async def scenario(conductor: ASGIConductor) -> None:
-        async def scraped() -> Scraped:
-            return Scraped((await conductor.simulate_get('/metrics')).text)
+    async def scraped() -> Scraped:
+        return Scraped((await conductor.simulate_get('/metrics')).text)
 
-        async def upload() -> Result:
-            return await conductor.simulate_post('/images', body=b'x')
+    async def upload() -> Result:
+        return await conductor.simulate_post('/images', body=b'x')
 
+    async with ASGIConductor(create_app(config)) as conductor:
         uploads = [asyncio.create_task(upload()) for _ in range(3)]
         async with asyncio.timeout(30):
             while (await scraped()).value('asgilook_queue_length') < 2:
@@ -291,8 +291,6 @@ def test_queue(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
         assert (await scraped()).value('asgilook_queue_length') == 0
         assert (await scraped()).requests('POST', IMAGES, 503) == 4
 
-    serve(create_app(config), scenario)
-
 
 def test_apps_count_for_themselves(config: Config, client: TestClient) -> None:
     client.simulate_get('/images')
@@ -300,17 +298,14 @@ def test_apps_count_for_themselves(config: Config, client: TestClient) -> None:
     assert other.total('asgilook_http_requests_total') == 0
 
 
-def test_store_without_metrics(config: Config, photo: bytes) -> None:
-    async def main() -> None:
-        store = Store(config)
-        await store.start()
-        async with store.upload() as file:
-            await file.write(photo)
-            image = await store.save('00000000-0000-0000-0000-000000000001', file)
-        assert await store.make_thumbnail(image, (256, 128))
-        await store.stop()
-
-    asyncio.run(main())
+async def test_store_without_metrics(config: Config, photo: bytes) -> None:
+    store = Store(config)
+    await store.start()
+    async with store.upload() as file:
+        await file.write(photo)
+        image = await store.save('00000000-0000-0000-0000-000000000001', file)
+    assert await store.make_thumbnail(image, (256, 128))
+    await store.stop()
 
 
 def test_label_sets_are_bounded() -> None:
@@ -337,17 +332,14 @@ def test_number_of_images(
     assert scrape(TestClient(create_app(config))).value('asgilook_images') == 2
 
 
-def test_unknown_numbers_are_left_out(config: Config, photo: bytes) -> None:
+async def test_unknown_numbers_are_left_out(config: Config, photo: bytes) -> None:
     """The other metrics are there even if the storage folder is missing."""
     folder, elsewhere = config.storage_path, f'{config.storage_path}.away'
-
-    async def scenario(conductor: ASGIConductor) -> Scraped:
+    async with ASGIConductor(create_app(config)) as conductor:
         os.rename(folder, elsewhere)
         answer = await conductor.simulate_get('/metrics')
         assert answer.status_code == 200
-        return Scraped(answer.text)
-
-    scraped = serve(create_app(config), scenario)
+        scraped = Scraped(answer.text)
     assert not {'asgilook_images', 'asgilook_storage_free_bytes'} & {*scraped.types}
     assert scraped.value('asgilook_up', component='storage') == 0
     assert scraped.value('asgilook_up', component='redis') == 1

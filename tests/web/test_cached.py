@@ -22,7 +22,7 @@ from asgilook.web.cached import MemoryTier
 from asgilook.web.record import Record, Representation
 
 from .. import samples
-from ..conftest import Json, RedisServer, Upload, no_redis, place, serve
+from ..conftest import Json, RedisServer, Upload, no_redis, place
 
 ORIGIN = 'https://a.example'
 MSGPACK = 'application/msgpack'
@@ -177,7 +177,7 @@ FEW_COMBINATIONS = [*itertools.product([PLAIN, REVALIDATION], NEUTRAL[:2])]
 
 @pytest.mark.parametrize('cors', [None, '*', [ORIGIN]], ids=['closed', 'any', 'listed'])
 @pytest.mark.parametrize('memory', [64 * 2**20, 0], ids=['memory', 'redis'])
-def test_cached_response_is_falcons_byte_for_byte(
+async def test_cached_response_is_falcons_byte_for_byte(
     config: Config,
     monkeypatch: pytest.MonkeyPatch,
     image: Json,
@@ -219,7 +219,7 @@ def test_cached_response_is_falcons_byte_for_byte(
             await compare(method, target, [])
         await compare('GET', target, [], http_version='1.0')
 
-    async def scenario(conductor: ASGIConductor) -> None:
+    async with ASGIConductor(app):
         for target in TARGETS:
             await compare_all(target, COMBINATIONS)
             target = target.replace('IMAGE', image['image'])
@@ -227,8 +227,6 @@ def test_cached_response_is_falcons_byte_for_byte(
             await compare('GET', target, [], raw_path=None)
         for target in OTHER_TARGETS:
             await compare_all(target, FEW_COMBINATIONS)
-
-    serve(app, scenario)
     assert len(statuses) > 300
     assert {200, 206, 304, 404, 412, 416} <= set(statuses)
 
@@ -238,13 +236,12 @@ async def leave_it_to_falcon(self: RedisCache, record: Record) -> None:
 
 
 @pytest.mark.parametrize('memory', [64 * 2**20, 0], ids=['memory', 'redis'])
-def test_neutral_headers_need_no_falcon(
+async def test_neutral_headers_need_no_falcon(
     config: Config, falcon_asked: list[str], image: Json, memory: int
 ) -> None:
     config.cache_memory = memory
     app = create_app(config)
-
-    async def scenario(conductor: ASGIConductor) -> None:
+    async with ASGIConductor(app):
         for target in ('/images', image['image'], image['thumbnails'][0]):
             for headers in NEUTRAL:
                 for _ in range(2 if memory else 3):
@@ -258,17 +255,14 @@ def test_neutral_headers_need_no_falcon(
                 assert (again, unmodified) == (200, 304)
                 assert falcon_asked == []
 
-    serve(app, scenario)
 
-
-def test_clients_share_nothing_but_the_representation(
+async def test_clients_share_nothing_but_the_representation(
     config: Config, image: Json
 ) -> None:
     """No request id, CORS header or cookie of one client reaches another one."""
     config.cors_origins = [ORIGIN]
     app = create_app(config)
-
-    async def scenario(conductor: ASGIConductor) -> None:
+    async with ASGIConductor(app):
         for target in ('/images', image['image'], image['thumbnails'][0]):
             for _ in range(2):
                 _, plain, _ = await ask(app, 'GET', target, [])
@@ -281,8 +275,6 @@ def test_clients_share_nothing_but_the_representation(
                 assert (b'access-control-allow-origin', ORIGIN.encode()) in headers
                 _, headers, _ = await ask(app, 'GET', target, [])
                 assert headers == plain
-
-    serve(app, scenario)
 
 
 # Validity

@@ -13,7 +13,7 @@ from asgilook.web.conditional import MAX_ATTEMPTS, read_consistently
 from asgilook.web.record import Representation
 
 from .. import samples
-from ..conftest import no_redis, problem, serve
+from ..conftest import no_redis, problem
 
 EARLIER = 'Mon, 01 Jan 2001 00:00:00 GMT'
 LATER = 'Fri, 01 Jan 2100 00:00:00 GMT'
@@ -326,10 +326,9 @@ def test_range_after_failed_precondition(source: Site) -> None:
 # What the server hands in
 
 
-def test_server_without_raw_path(config: Config, photo: bytes) -> None:
+async def test_server_without_raw_path(config: Config, photo: bytes) -> None:
     """ASGI leaves `raw_path` to the server."""
-
-    async def scenario(conductor: ASGIConductor) -> None:
+    async with ASGIConductor(create_app(config)) as conductor:
         images = [
             (await conductor.simulate_post('/images', body=body)).json
             for body in (photo, samples.photo(128, 128))
@@ -345,8 +344,6 @@ def test_server_without_raw_path(config: Config, photo: bytes) -> None:
             receive = falcon.testing.ASGIRequestEventEmitter()
             await conductor.app(scope, receive, sent)
             assert b''.join(sent.body_chunks) == content
-
-    serve(create_app(config), scenario)
 
 
 # Resources that identify what they would answer

@@ -12,7 +12,7 @@ from asgilook.errors import ImageExists
 from asgilook.store import Store
 
 from .. import samples
-from ..conftest import Json, files, problem, serve
+from ..conftest import files, problem
 
 KEY = {'Idempotency-Key': '"3d8a0e6e"'}
 
@@ -80,17 +80,15 @@ def test_deleted_image_is_uploaded_again(config: Config) -> None:
     assert post(client, headers).json['id'] == first['id']
 
 
-def test_two_at_once_make_one_image(config: Config) -> None:
-    async def scenario(conductor: ASGIConductor) -> list[Json]:
+async def test_two_at_once_make_one_image(config: Config) -> None:
+    async with ASGIConductor(create_app(config)) as conductor:
         posts = (
             conductor.simulate_post('/images', body=samples.photo(64, 64), headers=KEY)
             for _ in range(5)
         )
         results = await asyncio.gather(*posts)
         assert {result.status_code for result in results} == {201}
-        return [result.json for result in results]
-
-    images = serve(create_app(config), scenario)
+        images = [result.json for result in results]
     assert images == [images[0]] * 5
     assert files(config) == {images[0]['id']}
 
