@@ -11,7 +11,7 @@ import re
 import resource
 import stat
 import uuid
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 import falcon.testing
 import hypothesis
 import pytest
-from falcon.testing import ASGIConductor, Result, TestClient
+from falcon.testing import Result, TestClient
 from PIL import Image
 
 from asgilook.app import create_app
@@ -78,18 +78,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 async def no_redis(address: Any) -> None:
     """Stand for `create_redis_pool` where there is no Redis."""
     return
-
-
-def serve(app: Any, scenario: Callable[[ASGIConductor], Awaitable[T]]) -> T:
-    """Run requests that overlap in time, within one start and stop of `app`."""
-    results = []
-
-    async def main() -> None:
-        async with ASGIConductor(app) as conductor:
-            results.append(await scenario(conductor))
-
-    asyncio.run(main())
-    return results[0]
 
 
 def apart(function: Callable[..., T], *args: Any, **kwargs: Any) -> T:

@@ -19,7 +19,7 @@ from asgilook.app import create_app
 from asgilook.config import Config
 
 from . import samples
-from .conftest import files, serve
+from .conftest import files
 
 
 def test_app_has_the_routes_of_the_contract(config: Config) -> None:
@@ -108,24 +108,22 @@ async def test_app_starts_again(config: Config, photo: bytes) -> None:
     assert len(files(config)) == 3
 
 
-def test_app_leaves_nothing_open(config: Config, photo: bytes) -> None:
+async def test_app_leaves_nothing_open(config: Config, photo: bytes) -> None:
     def descriptors() -> int:
         return len(os.listdir('/proc/self/fd'))
 
-    def use() -> None:
-        serve(create_app(config), scenario)
+    async def use() -> None:
+        async with ASGIConductor(create_app(config)) as conductor:
+            image = (await conductor.simulate_post('/images', body=photo)).json
+            uris = ('/images', image['image'], *image['thumbnails'], '/nothing')
+            gets = (conductor.simulate_get(uri) for uri in uris)
+            await asyncio.gather(*gets)
+            await conductor.simulate_post('/images', body=photo[:-100])
+            await conductor.simulate_post('/images', body=b'')
 
-    async def scenario(conductor: ASGIConductor) -> None:
-        image = (await conductor.simulate_post('/images', body=photo)).json
-        uris = ('/images', image['image'], *image['thumbnails'], '/nothing')
-        gets = (conductor.simulate_get(uri) for uri in uris)
-        await asyncio.gather(*gets)
-        await conductor.simulate_post('/images', body=photo[:-100])
-        await conductor.simulate_post('/images', body=b'')
-
-    use()
+    await use()
     before = descriptors()
-    use()
+    await use()
     assert descriptors() == before
 
 

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import asyncio
 import errno
 import os
 import re
@@ -28,7 +27,7 @@ from asgilook.imaging import transform
 from asgilook.store import Store
 
 from .. import samples
-from ..conftest import apart, files
+from ..conftest import files
 from ..servers import FAULTS, Process, Server, run, until
 
 Captured = pytest.CaptureFixture[str]
@@ -138,7 +137,7 @@ def test_import_of_nothing(config: Config, tmp_path: Path, capsys: Captured) -> 
     assert capsys.readouterr() == ('imported 0, already present 0, rejected 0\n', '')
 
 
-def test_import_prints_rejections(
+async def test_import_prints_rejections(
     config: Config, folder: Path, capsys: Captured, photo: bytes
 ) -> None:
     good = ids(folder)
@@ -152,7 +151,7 @@ def test_import_prints_rejections(
     (folder / 'pixels').write_bytes(samples.encode(Image.new('1', (513, 256)), 'PNG'))
     (folder / 'text').write_text('no picture')
     importer = Importer(config, store := Store(config), Progress(0, sys.stderr))
-    apart(asyncio.run, take(importer, store, folder))
+    await take(importer, store, folder)
     assert (importer.imported, importer.present, importer.rejected) == (3, 0, 7)
     assert capsys.readouterr().err.splitlines() == [
         f'{odd!r}: The file is empty; expected an image.',
