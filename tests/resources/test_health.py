@@ -3,7 +3,6 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -101,12 +100,11 @@ async def test_unavailable_storage_and_recovery(config: Config) -> None:
         assert (await conductor.simulate_get(READY)).status_code == 200
 
 
-def probe(health: Health) -> tuple[Result, float]:
-    """Request readiness without the rest of the app; return also the seconds."""
+def probe(health: Health) -> Result:
+    """Request readiness without the rest of the app."""
     app: App[Any, Any] = App()
     app.add_route(READY, health, suffix='ready')
-    start = time.monotonic()
-    return TestClient(app).simulate_get(READY), time.monotonic() - start
+    return TestClient(app).simulate_get(READY)
 
 
 async def down() -> ComponentState:
@@ -116,7 +114,8 @@ async def down() -> ComponentState:
 
 async def hang() -> ComponentState:
     """Stand for a component that does not answer."""
-    return await asyncio.sleep(30, 'up')
+    await asyncio.Event().wait()
+    return 'up'
 
 
 def make_health(draining: Draining | None = None, **probes: Any) -> Health:
@@ -127,9 +126,9 @@ def make_health(draining: Draining | None = None, **probes: Any) -> Health:
 def test_draining() -> None:
     draining = Draining()
     health = make_health(draining=draining)
-    assert probe(health)[0].status_code == 200
+    assert probe(health).status_code == 200
     asyncio.run(draining.stop())
-    answer, _ = probe(health)
+    answer = probe(health)
     assert problem(answer, 503) == 'The service is stopping.'
     expected = {'state': 'draining', 'storage': 'up', 'redis': 'up'}
     assert answer.json.items() >= expected.items()
@@ -141,23 +140,22 @@ def test_hanging_disk_blocks_one_thread(monkeypatch: pytest.MonkeyPatch) -> None
 
     def wait() -> bool:
         began.append(True)
-        return over.wait(30)
+        return over.wait()
 
     monkeypatch.setattr('asgilook.resources.probes.PROBE_TIMEOUT', 0.1)
     health = make_health(is_storage_usable=wait)
     for _ in range(3):
-        answer, seconds = probe(health)
+        answer = probe(health)
         assert (answer.status_code, answer.json['storage']) == (503, 'down')
-        assert seconds < 5
     assert began == [True]
     over.set()
     monkeypatch.setattr('asgilook.resources.probes.PROBE_TIMEOUT', 10)
-    assert probe(health)[0].status_code == 200
+    assert probe(health).status_code == 200
     assert began == [True] * 2
 
 
 def test_ready_with_database() -> None:
-    answer, _ = probe(make_health(database_state=up))
+    answer = probe(make_health(database_state=up))
     parts = {'storage': 'up', 'database': 'up', 'redis': 'up'}
     assert answer.json == {'state': 'ready', **parts}
 
@@ -167,19 +165,17 @@ def test_unavailable_database(
     monkeypatch: pytest.MonkeyPatch, database: Callable[[], Awaitable[ComponentState]]
 ) -> None:
     monkeypatch.setattr('asgilook.resources.probes.PROBE_TIMEOUT', 0.1)
-    answer, seconds = probe(make_health(database_state=database))
+    answer = probe(make_health(database_state=database))
     assert problem(answer, 503) == 'The database is unavailable or read-only.'
     parts = {'storage': 'up', 'database': 'down', 'redis': 'up'}
     assert answer.json.items() >= {'state': 'unready', **parts}.items()
-    assert seconds < 5
 
 
 def test_hanging_redis(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr('asgilook.resources.probes.PROBE_TIMEOUT', 0.1)
-    answer, seconds = probe(make_health(redis_state=hang))
+    answer = probe(make_health(redis_state=hang))
     assert answer.status_code == 200
     assert answer.json == {'state': 'ready', 'storage': 'up', 'redis': 'down'}
-    assert seconds < 5
 
 
 async def test_health_does_not_wait_behind_uploads(
