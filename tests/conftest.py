@@ -12,7 +12,6 @@ import resource
 import stat
 import uuid
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -78,16 +77,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 async def no_redis(address: Any) -> None:
     """Stand for `create_redis_pool` where there is no Redis."""
     return
-
-
-def apart(function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
-    """Call a function in a thread of its own.
-
-    CPython 3.11 doesn't tell a tracer that a coroutine goes on with an exception, and
-    so coverage loses the lines of its callers in the same thread.
-    """
-    with ThreadPoolExecutor(1) as executor:
-        return executor.submit(function, *args, **kwargs).result()
 
 
 async def until(condition: Callable[[], object]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Iterator
 from pathlib import Path
 
 import pytest
@@ -17,7 +17,7 @@ from asgilook.storage.s3 import ObjectStorage
 from asgilook.storage.s3_previews import ObjectPreviews
 from asgilook.store import Store
 from tests import samples
-from tests.conftest import apart, logged
+from tests.conftest import logged
 from tests.object_stores import ObjectStore, behind, name_of
 from tests.proxy import HTTPProxy
 from tests.storage.test_s3 import FIRST, SECOND, answering, url_of
@@ -87,35 +87,29 @@ def test_rejected_writes_do_not_make_the_store_unavailable(
 # -- requests to the store --------------------------------------------------------
 
 
-Scenario = Callable[[Store, HTTPProxy], Awaitable[None]]
+@pytest.fixture
+def proxy(s3: ObjectStore) -> Iterator[HTTPProxy]:
+    """Return a proxy in front of the object store, which records the requests."""
+    with HTTPProxy(s3.port) as proxy:
+        yield proxy
 
 
 @pytest.fixture
-def run(
+async def store(
     config: Config,
-    s3: ObjectStore,
     bucket: str,
+    proxy: HTTPProxy,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-) -> Callable[[Scenario], None]:
-    """Return a function that runs a scenario on a store behind a proxy."""
+) -> AsyncIterator[Store]:
+    """Yield a store whose bucket is behind the proxy."""
     monkeypatch.setattr('asgilook.concurrency.KEEP_SECONDS', 0)
-
-    async def main(scenario: Scenario, proxy: HTTPProxy) -> None:
-        config.storage_url = behind(proxy, bucket)
-        config.database_url = f'sqlite://{tmp_path}/index.db'
-        store = Store(config)
-        await store.start()
-        try:
-            await scenario(store, proxy)
-        finally:
-            await store.stop()
-
-    def run(scenario: Scenario) -> None:
-        with HTTPProxy(s3.port) as proxy:
-            apart(asyncio.run, main(scenario, proxy))
-
-    return run
+    config.storage_url = behind(proxy, bucket)
+    config.database_url = f'sqlite://{tmp_path}/index.db'
+    store = Store(config)
+    await store.start()
+    yield store
+    await store.stop()
 
 
 async def save(store: Store) -> Image:
@@ -139,56 +133,47 @@ IMAGE, PREVIEW = f'{FIRST}.jpeg', f'previews/{FIRST}.jpeg'
 MAX_HEAD = 1000  # of a response, in bytes
 
 
-def test_small_thumbnails_read_the_preview_only(
-    run: Callable[[Scenario], None], s3: ObjectStore, bucket: str
+async def test_small_thumbnails_read_the_preview_only(
+    store: Store, proxy: HTTPProxy, s3: ObjectStore, bucket: str
 ) -> None:
-    async def scenario(store: Store, proxy: HTTPProxy) -> None:
-        image = await save(store)
-        stored = s3.client.head_object(Bucket=name_of(bucket), Key=f'a/b/{PREVIEW}')
-        length = stored['ContentLength']
-        for size in image.reductions(64):
-            for format_ in FORMATS:
-                thumbnail = store.make_thumbnail(image, size, format_)
-                _, keys, received = await requests(proxy, thumbnail)
-                assert keys == [('GET', PREVIEW)]
-                assert length < received < length + MAX_HEAD
-
-    run(scenario)
+    image = await save(store)
+    stored = s3.client.head_object(Bucket=name_of(bucket), Key=f'a/b/{PREVIEW}')
+    length = stored['ContentLength']
+    for size in image.reductions(64):
+        for format_ in FORMATS:
+            thumbnail = store.make_thumbnail(image, size, format_)
+            _, keys, received = await requests(proxy, thumbnail)
+            assert keys == [('GET', PREVIEW)]
+            assert length < received < length + MAX_HEAD
 
 
-def test_thumbnail_without_a_preview_reads_the_image_once(
-    run: Callable[[Scenario], None], s3: ObjectStore, bucket: str
+async def test_thumbnail_without_a_preview_reads_the_image_once(
+    store: Store, proxy: HTTPProxy, s3: ObjectStore, bucket: str
 ) -> None:
-    async def scenario(store: Store, proxy: HTTPProxy) -> None:
-        image = await save(store)
-        smallest = image.reductions(64)[-1]
-        expected, _, _ = await requests(proxy, store.make_thumbnail(image, smallest))
-        key = f'a/b/{PREVIEW}'
-        before = s3.client.get_object(Bucket=name_of(bucket), Key=key)['Body'].read()
-        s3.client.delete_object(Bucket=name_of(bucket), Key=key)
-        await asyncio.sleep(0.01)  # until no earlier render is shared
-        content, keys, received = await requests(
-            proxy, store.make_thumbnail(image, smallest, 'jpeg')
-        )
-        assert content == expected
-        assert keys == [('GET', PREVIEW), ('GET', IMAGE), ('PUT', PREVIEW)]
-        assert image.length < received < image.length + 3 * MAX_HEAD
-        after = s3.client.get_object(Bucket=name_of(bucket), Key=key)['Body'].read()
-        assert after == before
-
-    run(scenario)
+    image = await save(store)
+    smallest = image.reductions(64)[-1]
+    expected, _, _ = await requests(proxy, store.make_thumbnail(image, smallest))
+    key = f'a/b/{PREVIEW}'
+    before = s3.client.get_object(Bucket=name_of(bucket), Key=key)['Body'].read()
+    s3.client.delete_object(Bucket=name_of(bucket), Key=key)
+    await asyncio.sleep(0.01)  # until no earlier render is shared
+    content, keys, received = await requests(
+        proxy, store.make_thumbnail(image, smallest, 'jpeg')
+    )
+    assert content == expected
+    assert keys == [('GET', PREVIEW), ('GET', IMAGE), ('PUT', PREVIEW)]
+    assert image.length < received < image.length + 3 * MAX_HEAD
+    after = s3.client.get_object(Bucket=name_of(bucket), Key=key)['Body'].read()
+    assert after == before
 
 
-def test_large_thumbnail_reads_the_image_only(
-    run: Callable[[Scenario], None], monkeypatch: pytest.MonkeyPatch
+async def test_large_thumbnail_reads_the_image_only(
+    store: Store, proxy: HTTPProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reduction, 'MAX_PREVIEW_PIXELS', 400 * 300)
 
-    async def scenario(store: Store, proxy: HTTPProxy) -> None:
-        image = await save(store)
-        thumbnail = store.make_thumbnail(image, (800, 600))
-        _, keys, received = await requests(proxy, thumbnail)
-        assert keys == [('GET', IMAGE)]
-        assert image.length < received < image.length + MAX_HEAD
-
-    run(scenario)
+    image = await save(store)
+    thumbnail = store.make_thumbnail(image, (800, 600))
+    _, keys, received = await requests(proxy, thumbnail)
+    assert keys == [('GET', IMAGE)]
+    assert image.length < received < image.length + MAX_HEAD
