@@ -74,12 +74,15 @@ def peer(
 def nginx(
     folder: Path, upstream: str
 ) -> contextlib.AbstractContextManager[tuple[str, int]]:
-    """Run nginx with the project's configuration, its cache off, in front of a URL."""
+    """Run nginx with the project's configuration, without TLS and its own cache."""
     port = free_port()
     site = Path('deploy/nginx.conf').read_text()
-    site = re.sub(r'^\s*proxy_cache.*?;\n', '', site, flags=re.DOTALL | re.MULTILINE)
-    site = site.replace('127.0.0.1:8000', upstream.removeprefix('http://'))
-    site = site.replace('listen 8080', f'listen 127.0.0.1:{port}')
+    site = re.sub(r'server \{\s+listen 80;.*?\n\}\n', '', site, flags=re.DOTALL)
+    site = re.sub(r'^\s*listen \[.*?;\n', '', site, flags=re.MULTILINE)
+    unused = r'^\s*(proxy_cache|proxy_ignore|ssl_|add_header).*?;\n'
+    site = re.sub(unused, '', site, flags=re.DOTALL | re.MULTILINE)
+    site = site.replace('127.0.0.1:8000', upstream.removeprefix('http://'), 1)
+    site = site.replace('listen 443 ssl http2', f'listen 127.0.0.1:{port}')
     config = folder / f'nginx-{port}.conf'
     config.write_text(
         f'daemon off; worker_processes 1; pid {folder}/nginx-{port}.pid;'
