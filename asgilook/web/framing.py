@@ -200,7 +200,9 @@ class FramedProtocol(asyncio.Protocol):
             self._app if has_host else reject_host,
             scope,
             keep_alive=not is_1_0 and not is_upgrade and parser.should_keep_alive(),
-            expects_continue=not is_1_0 and (b'expect', b'100-continue') in headers,
+            expects_continue=(
+                b'expect' in names and not is_1_0 and _expects_continue(headers)
+            ),
         )
         self.reading = BODY
         self.unanswered.append(exchange)
@@ -264,3 +266,7 @@ class FramedProtocol(asyncio.Protocol):
     def resume_writing(self) -> None:
         """Let apps send again."""
         self.flow.resume_writing()
+
+
+def _expects_continue(headers: list[tuple[bytes, bytes]]) -> bool:
+    return dict(headers)[b'expect'].lower() == b'100-continue'

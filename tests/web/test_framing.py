@@ -210,9 +210,16 @@ async def test_host(head: bytes, expected: list[Any]) -> None:
     connection.hang_up()
 
 
-@pytest.mark.parametrize(('version', 'count'), [(b'1.0', 0), (b'1.1', 1)])
-async def test_100_continue(version: bytes, count: int) -> None:
-    head = b'POST / HTTP/%s\r\n%sExpect: 100-continue\r\n' % (version, HOST)
+@pytest.mark.parametrize(
+    ('version', 'expected', 'count'),
+    [
+        (b'1.0', b'100-continue', 0),
+        (b'1.1', b'100-Continue', 1),
+        (b'1.1', b'something', 0),
+    ],
+)
+async def test_100_continue(version: bytes, expected: bytes, count: int) -> None:
+    head = b'POST / HTTP/%s\r\n%sExpect: %s\r\n' % (version, HOST, expected)
     connection = await Connection().send(head + b'Content-Length: 1\r\n\r\n', b'x')
     assert connection.received.count(b'HTTP/1.1 100 Continue') == count
     assert connection.paths == ['/']
