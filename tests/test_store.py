@@ -144,7 +144,7 @@ async def test_store_starts_without_its_folder(
         prefix = f'WARNING storage folder {config.storage_path}: '
         assert [line.removeprefix(prefix) for line in logged(caplog)] == [
             'File exists (EEXIST); uploads are rejected',
-            'Not a directory (ENOTDIR); images can not be listed',
+            'Not a directory (ENOTDIR); images cannot be listed',
             'uploads are accepted again',
             'images can be listed again',
         ]

@@ -134,7 +134,7 @@ class Comparison:
 
     def _report_unreadable(self, file: Entry) -> None:
         self.unreadable += 1
-        print(f'{file.image_id} can not be read: {file.error}')
+        print(f'{file.image_id} cannot be read: {file.error}')
 
     def _report_wrong(self, image_id: str, problem: str) -> None:
         self.wrong += 1

@@ -80,7 +80,7 @@ class FolderIndex:
             self._listing.discard(image_id)
         elif image_id in self._unreadable:
             reason = OSError(self._unreadable[image_id])
-            raise ImageUnreadable('The stored image can not be read.', 5) from reason
+            raise ImageUnreadable('The stored image cannot be read.', 5) from reason
         return self._listing.images.get(image_id)
 
     async def is_current(self, image: Image) -> bool:
@@ -209,7 +209,7 @@ class FolderIndex:
         self._unreadable.update(found.unreadable)
         if new:
             log.warning(
-                '%d of %d image files in the storage folder can not be read, such as '
+                '%d of %d image files in the storage folder cannot be read, such as '
                 '%s: %s; they are not listed: check their owner and permissions',
                 len(self._unreadable),
                 len(self._unreadable) + len(self._listing.images),

@@ -133,7 +133,7 @@ class LocalFolder:
     def listing_failed(self, ex: OSError) -> AsgilookError:
         """Log a failure, and return its domain exception."""
         reason = f'storage folder {self.path}: {describe(ex)}'
-        self._begin(_LISTING, f'{reason}; images can not be listed', ex.errno)
+        self._begin(_LISTING, f'{reason}; images cannot be listed', ex.errno)
         return atomic.domain_error(ex)
 
     @contextlib.contextmanager

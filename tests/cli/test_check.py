@@ -181,8 +181,8 @@ async def test_unreadable_files(
         Path(config.storage_path, image_id).chmod(0)
     assert await ask(config, 3600, remove=with_database) == 1
     assert capsys.readouterr().out == (
-        f'{LISTED} can not be read: Permission denied (EACCES)\n'
-        f'{ORPHAN} can not be read: Permission denied (EACCES)\n'
+        f'{LISTED} cannot be read: Permission denied (EACCES)\n'
+        f'{ORPHAN} cannot be read: Permission denied (EACCES)\n'
         f'{int(with_database)} images, 0 with a missing or wrong file, '
         '2 unreadable files, 0 files not listed, 0 of them removed\n'
     )
@@ -201,7 +201,7 @@ async def test_file_of_a_broken_disk(
     Path(config.storage_path, FOLDER, LISTED).touch()
     assert await ask(config, 3600, remove=True) == 1
     output = capsys.readouterr().out
-    assert f'{LISTED} can not be read: Input/output error (EIO)\n' in output
+    assert f'{LISTED} cannot be read: Input/output error (EIO)\n' in output
     assert '1 unreadable files, 0 files not listed' in output
     assert 'preview' not in output
 

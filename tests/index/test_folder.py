@@ -574,7 +574,7 @@ async def test_unreadable_files(
         await folder.get(3)
     (line,) = logged(caplog)
     assert line == (
-        'WARNING 2 of 3 image files in the storage folder can not be read, such as '
+        'WARNING 2 of 3 image files in the storage folder cannot be read, such as '
         f'{folder.path}/{image_id(3)}: Permission denied (EACCES); they are not '
         'listed: check their owner and permissions'
     )

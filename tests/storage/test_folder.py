@@ -68,7 +68,7 @@ def test_failing_folder_is_logged(
     prefix = f'WARNING storage folder {tmp_path}: '
     assert [line.removeprefix(prefix) for line in logged(caplog)] == [
         'No such file or directory (ENOENT); uploads are rejected',
-        'No such file or directory (ENOENT); images can not be listed',
+        'No such file or directory (ENOENT); images cannot be listed',
         'uploads are accepted again',
         'images can be listed again',
     ]

@@ -223,7 +223,7 @@ def test_failing_list_is_logged_once(
             pass
     prefix = f'WARNING storage folder {folder.path}: '
     assert lines() == [
-        f'{prefix}Input/output error (EIO); images can not be listed',
+        f'{prefix}Input/output error (EIO); images cannot be listed',
         f'{prefix}images can be listed again',
     ]
 
