@@ -63,11 +63,11 @@ class ImageUnreadable(StorageUnavailable):
     """The file of an image exists, but can't be read."""
 
 
-class DatabaseGone(StorageUnavailable):
+class DatabaseUnavailable(StorageUnavailable):
     """The database can't be reached: not down to what it was asked."""
 
 
-class OutcomeUnknown(DatabaseGone):
+class OutcomeUnknown(DatabaseUnavailable):
     """The database was lost while it wrote: that may be done, or be done yet."""
 
 

@@ -18,7 +18,7 @@ from asgilook.app import create_app
 from asgilook.config import Config
 from asgilook.errors import (
     Busy,
-    DatabaseGone,
+    DatabaseUnavailable,
     DeadlineExceeded,
     ImageDamaged,
     ImageNotFound,
@@ -556,7 +556,7 @@ async def test_upload_without_an_index_is_rejected_unread(
 
 
 @pytest.mark.parametrize(
-    ('kind', 'is_left'), [(DatabaseGone, False), (OutcomeUnknown, True)]
+    ('kind', 'is_left'), [(DatabaseUnavailable, False), (OutcomeUnknown, True)]
 )
 async def test_upload_that_cannot_be_listed(
     config: Config,

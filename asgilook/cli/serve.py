@@ -21,13 +21,13 @@ from ..web.log_format import log_config
 from ..web.uvicorn_protocol import LimitedProtocol
 from .places import prepared
 from .summary import find_redis, log_advice, summarize
-from .supervisor import COULD_NOT_START, GRACEFUL_SHUTDOWN, supervise
+from .supervisor import COULD_NOT_START, GRACEFUL_SHUTDOWN_TIMEOUT, supervise
 
 log = logging.getLogger(__name__)
 
 # NOTE(proxies): longer than their usual 60 seconds. If this side closes an idle
 # connection first, a request that is on its way is lost.
-KEEP_ALIVE = 65
+KEEP_ALIVE_TIMEOUT = 65
 
 # At a reload, how long a new worker may take to start, in seconds.
 START_TIMEOUT = 60
@@ -95,8 +95,8 @@ def _serve(host: str, port: int, workers: int) -> int:
         'http': LimitedProtocol,
         'ws': 'none',
         'lifespan': 'on',
-        'timeout_graceful_shutdown': GRACEFUL_SHUTDOWN,
-        'timeout_keep_alive': KEEP_ALIVE,
+        'timeout_graceful_shutdown': GRACEFUL_SHUTDOWN_TIMEOUT,
+        'timeout_keep_alive': KEEP_ALIVE_TIMEOUT,
         'timeout_worker_healthcheck': START_TIMEOUT,
         'server_header': False,
         'access_log': False,

@@ -30,7 +30,7 @@ COULD_NOT_START = 3
 
 # After SIGTERM, time limit for requests in progress, in seconds; and for the rest of a
 # worker's shutdown, if its supervisor is not there to kill it.
-GRACEFUL_SHUTDOWN = 10
+GRACEFUL_SHUTDOWN_TIMEOUT = 10
 SHUTDOWN_MARGIN = 5
 
 # How long a worker may not answer the supervisor before it is replaced, in seconds.
@@ -141,5 +141,5 @@ def _follow_supervisor() -> None:
         supervisor.join()
         log.error('the supervisor has ended; shutting down')
         os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(GRACEFUL_SHUTDOWN + SHUTDOWN_MARGIN)
+        time.sleep(GRACEFUL_SHUTDOWN_TIMEOUT + SHUTDOWN_MARGIN)
         os._exit(1)

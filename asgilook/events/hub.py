@@ -32,8 +32,8 @@ RETRY_MS = 2000
 
 # PERF: writing to thousands of streams at once delays other requests. The writes are
 # spread over a time that grows with the number of streams, up to a limit.
-SPREAD_SECONDS_PER_STREAM = 0.001
-MAX_SPREAD_SECONDS = 0.8
+SPREAD_PER_STREAM = 0.001
+MAX_SPREAD = 0.8
 
 
 class Hub:
@@ -86,7 +86,7 @@ class Hub:
 
     def spread(self) -> float:
         """Return over how many seconds to spread the writes of one event."""
-        return min(MAX_SPREAD_SECONDS, SPREAD_SECONDS_PER_STREAM * len(self))
+        return min(MAX_SPREAD, SPREAD_PER_STREAM * len(self))
 
     def on_connect(self) -> None:
         """Handle a connection to Redis; earlier events of other workers are unknown."""

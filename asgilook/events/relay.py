@@ -19,9 +19,9 @@ log = logging.getLogger(__name__)
 
 CHANNEL = 'asgilook:events'
 
-RETRY_SECONDS = 1.0
+RETRY_INTERVAL = 1.0
 # An idle connection is pinged at this interval.
-PING_SECONDS = 5.0
+PING_INTERVAL = 5.0
 
 # Messages that wait to be sent.
 MAX_OUTBOX = 1000
@@ -101,7 +101,7 @@ class Relay:
 
     async def _pause(self) -> None:
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(RETRY_SECONDS):
+            async with asyncio.timeout(RETRY_INTERVAL):
                 await self._stopping.wait()
 
     async def _connect(self, listener: Listener) -> None:
@@ -177,7 +177,7 @@ class Relay:
         # NOTE(cancellation): a library may have missed that this task was cancelled.
         while not self._stopping.is_set():
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(PING_SECONDS):
+                async with asyncio.timeout(PING_INTERVAL):
                     await self._wake.wait()
             if self._stopping.is_set():
                 return

@@ -18,7 +18,7 @@ MAX_QUEUE = 250
 # Falcon notices that a client has disconnected only after a block, so an idle stream
 # yields one at this interval. Most are empty; every seventh one is a comment, which
 # shows proxies and clients that the connection is alive.
-POLL_SECONDS = 2.0
+POLL_INTERVAL = 2.0
 POLLS_PER_HEARTBEAT = 7
 
 # The delay of a stream within the spread is a multiple of the golden ratio, modulo 1:
@@ -116,7 +116,7 @@ class EventStream:
     async def _wait(self) -> bool:
         """Wait until a write is due, or for the poll interval."""
         self._waiter = self._loop.create_future()
-        poll = self._loop.call_later(POLL_SECONDS, _resolve, self._waiter)
+        poll = self._loop.call_later(POLL_INTERVAL, _resolve, self._waiter)
         try:
             await self._waiter
         finally:

@@ -21,7 +21,7 @@ SMALL_BLOCK, WHOLE = 4096, 1 << 30
 
 
 # Pixels above which WebP needs a higher quality to look like the JPEG.
-_LARGE_WEBP = 400_000
+_LARGE_WEBP_PIXELS = 400_000
 
 
 def open_image(
@@ -62,7 +62,7 @@ def webp_options(size: Size, quality: int) -> dict[str, Any]:
     The scale was chosen by SSIM (benchmarks/README.md). PERF: other methods than 0 take
     too long for the few percent that they save.
     """
-    is_large = size[0] * size[1] > _LARGE_WEBP
+    is_large = size[0] * size[1] > _LARGE_WEBP_PIXELS
     webp_quality = quality * 4 // 3 - (30 if is_large else 33)
     return {'quality': min(98, max(0, webp_quality)), 'method': 0}
 

@@ -9,7 +9,7 @@ from typing import TypeVar
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from ..errors import DatabaseGone, OutcomeUnknown
+from ..errors import DatabaseUnavailable, OutcomeUnknown
 from . import engine
 from .engine import Connections
 from .sqlstate import is_disconnect, is_read_only, is_unavailable
@@ -30,9 +30,8 @@ class Rejected(OutcomeUnknown):
 async def run(connections: Connections, work: Work[T]) -> T:
     """Run `work` on a connection, and once again on another if that is lost.
 
-    Raises `DatabaseGone` if the database is unavailable and nothing was executed,
-    `OutcomeUnknown` if something may have been, and SQLAlchemyError if the database
-    rejects a statement.
+    Raises `DatabaseUnavailable` if nothing was executed, `OutcomeUnknown` if something
+    may have been, and SQLAlchemyError if the database rejects a statement.
     """
     try:
         return await _run(connections, work, 1)
@@ -41,7 +40,7 @@ async def run(connections: Connections, work: Work[T]) -> T:
             raise
     try:
         return await _run(connections, work, 2)
-    except DatabaseGone as ex:
+    except DatabaseUnavailable as ex:
         raise OutcomeUnknown(UNAVAILABLE) from ex
     except SQLAlchemyError as ex:
         raise Rejected('It is unknown whether the database did this.') from ex
@@ -62,7 +61,7 @@ async def _run(connections: Connections, work: Work[T], attempt: int) -> T:
 
 
 async def _run_once(connections: Connections, work: Work[T], attempt: int) -> T:
-    failure = DatabaseGone
+    failure = DatabaseUnavailable
     try:
         async with connections.connect() as connection:
             failure = OutcomeUnknown  # from here on, statements may be executed
@@ -75,5 +74,5 @@ async def _run_once(connections: Connections, work: Work[T], attempt: int) -> T:
         if is_disconnect(ex):
             raise failure(UNAVAILABLE) from ex
         if is_unavailable(ex):
-            raise DatabaseGone(UNAVAILABLE) from ex
+            raise DatabaseUnavailable(UNAVAILABLE) from ex
         raise

@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from ..backend_urls import redact
 from ..concurrency import CircuitBreaker
 from ..config import ConfigError
-from ..errors import DatabaseGone, StorageFull, StorageUnavailable
+from ..errors import DatabaseUnavailable, StorageFull, StorageUnavailable
 from . import attempts, schema
 from .attempts import UNAVAILABLE, Work
 from .engine import Connections
@@ -28,10 +28,10 @@ log = logging.getLogger(__name__)
 T = TypeVar('T')
 
 # Pause between two attempts to reconnect, or to change a read-only database; seconds.
-RETRY_SECONDS = 1.0
+RETRY_INTERVAL = 1.0
 
 # Minimum time between two log lines about failed calls, in seconds.
-LOG_SECONDS = 60.0
+LOG_INTERVAL = 60.0
 
 _READ_ONLY = 'The database is read-only now.'
 
@@ -59,7 +59,7 @@ class Connector:
         """
         # No request makes a trial call: the task that reconnects paces its own.
         self._breaker = CircuitBreaker(retry_seconds=0)
-        self._writes = CircuitBreaker(RETRY_SECONDS)
+        self._writes = CircuitBreaker(RETRY_INTERVAL)
         try:
             self._connections = Connections(self._url)
             await self._open()
@@ -81,19 +81,19 @@ class Connector:
     async def read(self, work: Work[T]) -> T:
         """Run `work`, and once again if its connection is lost.
 
-        Raises `DatabaseGone` if the database is unavailable and nothing was executed,
-        `OutcomeUnknown` if something may have been, and `StorageUnavailable` or
-        `StorageFull` if the database rejects a statement.
+        Raises `DatabaseUnavailable` if nothing was executed, `OutcomeUnknown` if
+        something may have been, and `StorageUnavailable` or `StorageFull` if the
+        database rejects a statement.
         """
         token = self._breaker.enter()
         if token is None or self._breaker.failing or not self._running:
-            raise DatabaseGone(UNAVAILABLE)
+            raise DatabaseUnavailable(UNAVAILABLE)
         try:
             return await attempts.run(self._connections, work)
         except attempts.Rejected as ex:
             self._log_failure(ex.__cause__ or ex)
             raise
-        except DatabaseGone as ex:
+        except DatabaseUnavailable as ex:
             self._open_circuit(token, ex)
             raise
         except SQLAlchemyError as ex:
@@ -122,13 +122,13 @@ class Connector:
         token = self._breaker.enter()
         try:
             await attempts.run(self._connections, _prepare)
-        except DatabaseGone as ex:
+        except DatabaseUnavailable as ex:
             self._open_circuit(token, ex)
         except BaseException:
             await self._connections.close()
             raise
 
-    def _open_circuit(self, token: int | None, ex: DatabaseGone) -> None:
+    def _open_circuit(self, token: int | None, ex: DatabaseUnavailable) -> None:
         """Reject all calls, and start the task that reconnects."""
         if token is not None and self._breaker.fail(token):
             self._connections.lose()
@@ -147,12 +147,12 @@ class Connector:
                 self._breaker.succeed(token)
                 log.warning('the database is available again')
             else:
-                await asyncio.sleep(RETRY_SECONDS)
+                await asyncio.sleep(RETRY_INTERVAL)
 
     async def _is_available(self) -> bool:
         try:
             await attempts.run(self._connections, _prepare)
-        except DatabaseGone:
+        except DatabaseUnavailable:
             return False
         except Exception as ex:  # NOTE(recovery): nothing may end the task
             self._log_failure(ex)
@@ -172,7 +172,7 @@ class Connector:
         """Log a failure of an available database, once a minute."""
         if time.monotonic() < self._log_at:
             return
-        self._log_at = time.monotonic() + LOG_SECONDS
+        self._log_at = time.monotonic() + LOG_INTERVAL
         if is_read_only(ex):
             log.warning(
                 'the database is read-only, so uploads and deletions fail: %s',
@@ -188,5 +188,5 @@ async def _prepare(connection: AsyncConnection, attempt: int) -> None:
         await schema.prepare(connection)
     except DBAPIError as ex:
         if is_read_only(ex) or is_statement_timeout(ex):
-            raise DatabaseGone(UNAVAILABLE) from ex
+            raise DatabaseUnavailable(UNAVAILABLE) from ex
         raise

@@ -29,7 +29,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ..errors import (
-    DatabaseGone,
+    DatabaseUnavailable,
     ImageExists,
     ImageNotFound,
     InvalidRequest,
@@ -99,7 +99,7 @@ class DatabaseIndex:
             return None
         try:
             return await self._lookups.get(image_id)
-        except DatabaseGone:
+        except DatabaseUnavailable:
             if image_id in self._recent:
                 return self._recent[image_id]
             raise

@@ -41,7 +41,7 @@ MAX_CONNECTIONS = 5
 
 # Pause before a connection is requested again after the database rejected one because
 # there were too many, in seconds.
-LIMIT_SECONDS = 0.5
+LIMIT_RETRY_DELAY = 0.5
 
 
 class Connections:
@@ -120,7 +120,7 @@ class Connections:
     def _withhold_permit(self) -> None:
         """Use fewer connections for a moment, as the database rejected another one."""
         self._withheld += 1
-        asyncio.get_running_loop().call_later(LIMIT_SECONDS, self._return_permit)
+        asyncio.get_running_loop().call_later(LIMIT_RETRY_DELAY, self._return_permit)
 
     def _return_permit(self) -> None:
         self._withheld -= 1

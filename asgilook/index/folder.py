@@ -24,7 +24,7 @@ from .watcher import Version, Watcher
 log = logging.getLogger(__name__)
 
 # Seconds after which unreadable files are tried again, if no change of theirs is seen.
-RETRY_SECONDS = 5.0
+RETRY_INTERVAL = 5.0
 
 
 class FolderIndex:
@@ -149,7 +149,7 @@ class FolderIndex:
     def _to_retry(self) -> set[str]:
         if not self._unreadable or time.monotonic() < self._retry_at:
             return set()
-        self._retry_at = time.monotonic() + RETRY_SECONDS
+        self._retry_at = time.monotonic() + RETRY_INTERVAL
         return set(self._unreadable)
 
     async def _follow(self, names: Collection[str]) -> None:

@@ -10,7 +10,7 @@ from ..errors import InvalidRequest
 from ..models import Image, Page
 
 # Changes from which the order is sorted again instead of updated one by one.
-_MANY = 100
+_MIN_SORTED_CHANGES = 100
 
 
 class Listing:
@@ -70,7 +70,7 @@ class Listing:
 
     def update(self, removed: Collection[str], images: Collection[Image]) -> None:
         """Remove ids, if they are listed, and add or replace images."""
-        if len(removed) + len(images) < _MANY:
+        if len(removed) + len(images) < _MIN_SORTED_CHANGES:
             for image_id in removed:
                 self.discard(image_id)
             for image in images:

@@ -21,7 +21,7 @@ from ..storage.factory import open_image
 from ..storage.previews import Previews
 
 # Time to wait before previews that uploads left out are made, in seconds.
-IDLE_SECONDS = 0.25
+IDLE_DELAY = 0.25
 MAX_BACKLOG = 1000
 
 
@@ -141,7 +141,7 @@ class Renderer:
     async def _fill(self) -> None:
         """Make the previews of the backlog while there is nothing else to do."""
         while self._backlog:
-            await asyncio.sleep(IDLE_SECONDS)
+            await asyncio.sleep(IDLE_DELAY)
             while self._backlog and not self._pool.pending:
                 image, size = self._backlog.popleft()
                 with contextlib.suppress(Exception):  # the next request reports it

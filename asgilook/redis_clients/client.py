@@ -18,8 +18,8 @@ from ..concurrency import CircuitBreaker, in_task
 
 log = logging.getLogger(__name__)
 
-RETRY_SECONDS = 1.0
-_LOG_SECONDS = 60.0
+RETRY_INTERVAL = 1.0
+_LOG_INTERVAL = 60.0
 
 
 class PubSub(Protocol):
@@ -106,7 +106,7 @@ class Redis:
         self._driver = driver
         self._timeout = timeout
         self._clock = clock
-        self._breaker = CircuitBreaker(RETRY_SECONDS, clock=clock)
+        self._breaker = CircuitBreaker(RETRY_INTERVAL, clock=clock)
         self._log_at = -float('inf')
 
     async def start(self) -> None:
@@ -172,7 +172,7 @@ class Redis:
 
     def _log_rejection(self, ex: Exception) -> None:
         if self._clock() >= self._log_at:
-            self._log_at = self._clock() + _LOG_SECONDS
+            self._log_at = self._clock() + _LOG_INTERVAL
             log.warning('Redis rejected a command: %s', ex)
 
     async def _fail(self, token: int, ex: Exception) -> None:

@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 # A failure that took longer than this blocked a thread: the circuit is opened, so that
 # one call tries again at each interval and the others are rejected at once.
 SLOW_SECONDS = 0.75
-RETRY_SECONDS = 4.0
+RETRY_INTERVAL = 4.0
 
 
 def connect(url: str, timeout: float) -> S3Store:
@@ -73,7 +73,7 @@ class Guard:
     """
 
     def __init__(self) -> None:
-        self._breaker = CircuitBreaker(RETRY_SECONDS)
+        self._breaker = CircuitBreaker(RETRY_INTERVAL)
 
     @contextlib.contextmanager
     def call(self, *, may_open: bool = True) -> Iterator[None]:

@@ -15,8 +15,8 @@ from asgilook.events import hub as hub_module
 from asgilook.events.hub import (
     HISTORY_SIZE,
     MAX_IN_FLIGHT,
-    MAX_SPREAD_SECONDS,
-    SPREAD_SECONDS_PER_STREAM,
+    MAX_SPREAD,
+    SPREAD_PER_STREAM,
     Hub,
 )
 from asgilook.events.messages import parse
@@ -188,9 +188,9 @@ async def test_shutdown_without_startup(
 
 async def test_spread_grows_with_the_streams(hub: Hub) -> None:
     streams = [hub.subscribe() for _ in range(10)]
-    assert hub.spread() == 10 * SPREAD_SECONDS_PER_STREAM
+    assert hub.spread() == 10 * SPREAD_PER_STREAM
     streams += [hub.subscribe() for _ in range(2000)]
-    assert hub.spread() == MAX_SPREAD_SECONDS
+    assert hub.spread() == MAX_SPREAD
 
 
 # -- With a Redis that does not return everything ---------------------------------

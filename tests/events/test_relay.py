@@ -11,7 +11,7 @@ import pytest
 
 from asgilook.config import create_redis_pool
 from asgilook.events import relay as relay_module
-from asgilook.events.relay import CHANNEL, PING_SECONDS, RETRY_SECONDS, Relay
+from asgilook.events.relay import CHANNEL, PING_INTERVAL, RETRY_INTERVAL, Relay
 from asgilook.redis_clients.aioredis import AioredisDriver
 
 from .. import servers
@@ -73,8 +73,8 @@ def in_process(redis: RedisServer, listener: Recorder) -> Any:
 
 @pytest.fixture
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(relay_module, 'RETRY_SECONDS', 0.02)
-    monkeypatch.setattr(relay_module, 'PING_SECONDS', 0.01)
+    monkeypatch.setattr(relay_module, 'RETRY_INTERVAL', 0.02)
+    monkeypatch.setattr(relay_module, 'PING_INTERVAL', 0.01)
 
 
 # -- With a Redis in this process, or a real one ----------------------------------
@@ -291,7 +291,7 @@ class TestFailures:
         driver = FakeDriver(error, error)
         async with faked(driver, listener):
             await listener.until('connected')
-        times = [0, RETRY_SECONDS, 2 * RETRY_SECONDS]
+        times = [0, RETRY_INTERVAL, 2 * RETRY_INTERVAL]
         assert driver.subscribed_at == pytest.approx(times)
 
     async def test_receive(
@@ -332,9 +332,9 @@ async def test_idle_connection_is_pinged(
     driver: FakeDriver, listener: Recorder
 ) -> None:
     async with faked(driver, listener):
-        await asyncio.sleep(3.5 * PING_SECONDS)
+        await asyncio.sleep(3.5 * PING_INTERVAL)
     (pubsub,) = driver.pubsubs
-    times = [PING_SECONDS, 2 * PING_SECONDS, 3 * PING_SECONDS]
+    times = [PING_INTERVAL, 2 * PING_INTERVAL, 3 * PING_INTERVAL]
     assert pubsub.pinged_at == pytest.approx(times)
 
 
@@ -342,9 +342,9 @@ async def test_idle_connection_is_pinged(
 async def test_stop_does_not_wait_for_the_next_attempt(listener: Recorder) -> None:
     driver = FakeDriver(OSError())
     async with faked(driver, listener):
-        await asyncio.sleep(RETRY_SECONDS / 2)
+        await asyncio.sleep(RETRY_INTERVAL / 2)
     now = asyncio.get_running_loop().time()
-    assert now == pytest.approx(RETRY_SECONDS / 2)
+    assert now == pytest.approx(RETRY_INTERVAL / 2)
     assert driver.subscribed_at == [0]
 
 

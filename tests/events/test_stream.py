@@ -8,7 +8,7 @@ import pytest
 
 from asgilook.events.stream import (
     MAX_QUEUE,
-    POLL_SECONDS,
+    POLL_INTERVAL,
     POLLS_PER_HEARTBEAT,
     EventStream,
 )
@@ -55,7 +55,7 @@ async def test_idle_stream_yields_empty_blocks_and_heartbeats() -> None:
     stream = await opened(0)
     blocks = [await read(stream) for _ in range(2 * POLLS_PER_HEARTBEAT)]
     assert blocks == 2 * [*6 * [b''], b':\n\n']
-    assert now() == 2 * POLLS_PER_HEARTBEAT * POLL_SECONDS
+    assert now() == 2 * POLLS_PER_HEARTBEAT * POLL_INTERVAL
 
 
 async def test_stream_of_slow_client_ends() -> None:
@@ -76,10 +76,10 @@ async def test_end_does_not_wait_for_the_next_write() -> None:
 
 
 async def test_write_is_due_at_the_time_of_a_poll() -> None:
-    stream = await opened(POLL_SECONDS)
+    stream = await opened(POLL_INTERVAL)
     stream.put(b'event')
     assert await read(stream) == b'event'
-    assert now() == POLL_SECONDS
+    assert now() == POLL_INTERVAL
 
 
 async def test_stream_is_written_to_once_in_a_spread() -> None:

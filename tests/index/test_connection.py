@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from asgilook.config import ConfigError
 from asgilook.errors import (
-    DatabaseGone,
+    DatabaseUnavailable,
     ImageNotFound,
     OutcomeUnknown,
     StorageFull,
@@ -67,7 +67,7 @@ def role(postgresql_db: PostgreSQL) -> Iterator[str]:
 def short_timeouts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Wait only briefly for a frozen server."""
     monkeypatch.setattr(engine, 'TIMEOUT', 1.0)
-    monkeypatch.setattr(connection, 'RETRY_SECONDS', 0.01)
+    monkeypatch.setattr(connection, 'RETRY_INTERVAL', 0.01)
 
 
 @pytest.fixture
@@ -93,7 +93,7 @@ async def wait_until_usable(index: DatabaseIndex) -> None:
 async def assert_unavailable(request: Awaitable[object]) -> None:
     """Check that a request fails, and may be repeated soon."""
     (result,) = await asyncio.gather(request, return_exceptions=True)
-    assert isinstance(result, DatabaseGone)
+    assert isinstance(result, DatabaseUnavailable)
     assert result.retry_after == 1
 
 
@@ -184,7 +184,7 @@ async def test_frozen_server_fails_calls_within_timeout(
     results = await asyncio.gather(*requests, return_exceptions=True)
     assert results[0] == results[3] == IMAGE
     for result in (results[1], results[2], results[4]):
-        assert isinstance(result, DatabaseGone)
+        assert isinstance(result, DatabaseUnavailable)
     connections = proxy.connections
     for _ in range(100):
         await assert_unavailable(index.page(1))
@@ -204,7 +204,7 @@ async def test_calls_that_wait_for_a_connection_fail_with_the_outage(
     connections = proxy.connections
     pages = [index.page(1) for _ in range(10 * engine.MAX_CONNECTIONS)]
     results = await asyncio.gather(*pages, return_exceptions=True)
-    assert {type(result) for result in results} == {DatabaseGone, OutcomeUnknown}
+    assert {type(result) for result in results} == {DatabaseUnavailable, OutcomeUnknown}
     assert proxy.connections - connections <= 2 * engine.MAX_CONNECTIONS
 
 
@@ -605,7 +605,7 @@ async def test_no_error_ends_the_reconnection(
 async def test_connections_that_are_ended_at_any_time(
     index: DatabaseIndex, postgresql_db: PostgreSQL
 ) -> None:
-    """Whatever the drivers make of it, the calls raise nothing but `DatabaseGone`."""
+    """Whatever the drivers raise, the calls raise only `DatabaseUnavailable`."""
     ended = asyncio.Event()
 
     async def client(number: int) -> set[object]:
@@ -622,7 +622,7 @@ async def test_connections_that_are_ended_at_any_time(
         await asyncio.to_thread(postgresql_db.end_connections)
     ended.set()
     for errors in await asyncio.gather(*clients):
-        assert errors <= {DatabaseGone, OutcomeUnknown}
+        assert errors <= {DatabaseUnavailable, OutcomeUnknown}
     await wait_until_usable(index)
 
 
@@ -723,9 +723,9 @@ async def test_locked_sqlite_database_is_unavailable(
     async with running(sqlite_db.url) as index:
         with closing(sqlite3.connect(sqlite_db.path)) as other:
             other.execute('BEGIN IMMEDIATE')
-            with pytest.raises(DatabaseGone) as caught:
+            with pytest.raises(DatabaseUnavailable) as caught:
                 await index.add(IMAGE)
-            assert type(caught.value) is DatabaseGone
+            assert type(caught.value) is DatabaseUnavailable
         await wait_until_usable(index)
         await index.add(IMAGE)
         assert (await index.page(1)).images == [IMAGE]

@@ -554,7 +554,7 @@ async def test_index_that_was_stopped(watched: Folder) -> None:
 @pytest.fixture
 def retries(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let each list try unreadable files again."""
-    monkeypatch.setattr(folder_module, 'RETRY_SECONDS', 0)
+    monkeypatch.setattr(folder_module, 'RETRY_INTERVAL', 0)
 
 
 async def test_unreadable_files(
@@ -625,7 +625,7 @@ async def test_unreadable_files_are_tried_again_after_a_while(
         assert await scanned.list() == []
     (scanned.path / image_id(3)).chmod(0o600)
     assert await scanned.list() == []
-    clock.now += folder_module.RETRY_SECONDS
+    clock.now += folder_module.RETRY_INTERVAL
     assert await scanned.list() == [3]
 
 

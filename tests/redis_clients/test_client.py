@@ -8,7 +8,7 @@ import aioredis
 import pytest
 
 from asgilook.redis_clients.aioredis import AioredisDriver
-from asgilook.redis_clients.client import RETRY_SECONDS, Redis
+from asgilook.redis_clients.client import RETRY_INTERVAL, Redis
 
 from ..conftest import RedisServer, logged, until
 
@@ -136,7 +136,7 @@ async def test_unavailable_redis_is_not_asked(
     await client.start()
     connector.down = False
     await client.set('key', b'value', 60)
-    clock.now += RETRY_SECONDS - 0.001
+    clock.now += RETRY_INTERVAL - 0.001
     assert await client.get('key', 9) is None
     assert connector.attempts == 1
     clock.now += 0.001
@@ -159,7 +159,7 @@ async def test_unavailable_redis_is_tried_by_one_request(clock: Clock) -> None:
     driver = AioredisDriver(create_pool=connect, address='redis://cache.example')
     client = Redis(driver, 10, clock=clock)
     await client.start()
-    clock.now += RETRY_SECONDS
+    clock.now += RETRY_INTERVAL
     trial = asyncio.create_task(client.get('key', 9))
     await until(lambda: len(attempts) == 2)
     assert [await client.get('key', 9) for _ in range(3)] == [None] * 3
@@ -219,7 +219,7 @@ async def test_state(client: Redis, connector: Connector, clock: Clock) -> None:
     await client.start()
     assert await client.state() == 'down'
     connector.down = False
-    clock.now += RETRY_SECONDS
+    clock.now += RETRY_INTERVAL
     assert await client.state() == 'up'
     await client.stop()
 

@@ -111,7 +111,7 @@ async def test_hundreds_of_commands_at_once(
 async def test_late_reply_is_not_read_as_the_next_one(
     connected: Driver, server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(client, 'RETRY_SECONDS', 0)
+    monkeypatch.setattr(client, 'RETRY_INTERVAL', 0)
     keys = {f'key{number}': b'%d' % number for number in range(20)}
     for key, value in keys.items():
         await connected.set(key, value, 60)

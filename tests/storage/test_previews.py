@@ -137,7 +137,7 @@ def test_other_uploads_get_their_preview_when_idle(run: Run, body: bytes) -> Non
 def test_idle_previews_wait_for_other_jobs(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(renderer, 'IDLE_SECONDS', 0.001)
+    monkeypatch.setattr(renderer, 'IDLE_DELAY', 0.001)
 
     async def scenario(service: Service) -> None:
         pool = service.store._pool  # to keep it busy without a thread
@@ -154,7 +154,7 @@ def test_idle_previews_wait_for_other_jobs(
 def test_idle_preview_of_a_deleted_image(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(renderer, 'IDLE_SECONDS', 0.05)
+    monkeypatch.setattr(renderer, 'IDLE_DELAY', 0.05)
 
     async def scenario(service: Service) -> None:
         image = await service.save(FIRST, TURNED)
@@ -208,7 +208,7 @@ def test_preview_size(
 def test_bytes_depend_on_the_image_alone(
     config: Config, run: Run, body: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(renderer, 'IDLE_SECONDS', 99)
+    monkeypatch.setattr(renderer, 'IDLE_DELAY', 99)
 
     async def scenario(service: Service) -> None:
         image = await service.save(FIRST, body)

@@ -374,7 +374,7 @@ def test_store_that_does_not_answer(
     monkeypatch: pytest.MonkeyPatch,
     call: Callable[[ObjectStorage], object],
 ) -> None:
-    monkeypatch.setattr(s3_client, 'RETRY_SECONDS', 0)
+    monkeypatch.setattr(s3_client, 'RETRY_INTERVAL', 0)
     storage = ObjectStorage(url_of(silent.port), str(tmp_path))
     storage.start()
     with pytest.raises(StorageUnavailable):
@@ -415,7 +415,7 @@ def test_store_that_comes_back(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr(s3_client, 'RETRY_SECONDS', 0.01)
+    monkeypatch.setattr(s3_client, 'RETRY_INTERVAL', 0.01)
     storage = ObjectStorage(url_of(silent.port), str(tmp_path))
     storage.start()
     with pytest.raises(StorageUnavailable):

@@ -32,7 +32,7 @@ STATUS = {
     'Busy': 503,
     'StorageUnavailable': 503,
     'DeadlineExceeded': 503,
-    'DatabaseGone': 503,
+    'DatabaseUnavailable': 503,
     'OutcomeUnknown': 503,
     'ImageExists': 503,
     'ImageReplaced': 503,
