@@ -33,7 +33,7 @@ from .web.urls import CanonicalUrls, CanonicalUUID, PixelSize
 log = logging.getLogger(__name__)
 
 _HINT = (
-    'asgilook.app only has the factory of the app: run `python -m asgilook`, or '
+    'asgilook.app contains only the application factory: run `python -m asgilook`, or '
     '`uvicorn asgilook.asgi:app`'
 )
 
@@ -66,11 +66,11 @@ def create_app(config: Config | None = None) -> Application:
         count=metrics.requests.count,
         # NOTE(order): Falcon calls `process_startup` and `process_resource` in this
         #   order, `process_response` in reverse.
-        #   Lifespan comes before the cache, whose start never fails: a failing start
-        #   of the store or the hub stops what has started before it.
+        #   Lifespan comes before the cache, whose start never fails: if the store or
+        #   the hub fails to start, Lifespan stops what it has started.
         #   Conditional comes before the cache, which looks up the representation that
-        #   it has identified, and after it on the way back, so that the cache keeps
-        #   the whole body and only then is it cut to a range.
+        #   Conditional identifies. On the way back it comes after the cache, which
+        #   stores the whole body before Conditional extracts a range.
         #   CORS comes first, so that its headers are added to every response.
         middleware=[
             *cors(config),

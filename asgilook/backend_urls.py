@@ -1,4 +1,4 @@
-"""Parsers of the URLs in settings: of Redis, databases and storages."""
+"""Parsers for the URLs of Redis, databases and storages in the settings."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ _node = re.compile(
 class Nodes(NamedTuple):
     """Entry points to several Redis servers.
 
-    `addresses` are those of Sentinels, which need no password and know the master of
-    `service`, or of some nodes of a Cluster, depending on `kind`.
+    Depending on `kind`, `addresses` are those of Sentinels, which need no password and
+    know the master of `service`, or those of some nodes of a Cluster.
     """
 
     kind: str
@@ -81,7 +81,7 @@ def _parse_address(node: str, default_port: int) -> tuple[str, int]:
 
 
 def redis_url(value: str) -> str | None:
-    """Parse the URL of a Redis; None for `none`."""
+    """Parse the URL of a Redis server; None for `none`."""
     if value.lower() == 'none':
         return None
     if has_many_nodes(value):
@@ -94,7 +94,7 @@ def redis_url(value: str) -> str | None:
             'redis+sentinel://, redis+cluster:// or none'
         )
     if parts.scheme != 'unix' and not re.fullmatch('/?[0-9]{0,4}', parts.path):
-        raise ValueError('must have the number of a database as its path, or no path')
+        raise ValueError('must have a database number as its path, or no path')
     return value
 
 
@@ -140,10 +140,14 @@ def s3_options(url: str) -> dict[str, str]:
     for option in filter(None, urlsplit(url).query.split('&')):
         name, _, quoted = option.partition('=')
         if name not in _S3_OPTIONS or name in options or not quoted:
-            raise ValueError(f'may have each of {", ".join(_S3_OPTIONS)} once')
+            raise ValueError(
+                f'accepts only the options {", ".join(_S3_OPTIONS)}, each once'
+            )
         options[name] = unquote(quoted)
     if ('access_key_id' in options) != ('secret_access_key' in options):
-        raise ValueError('must have both of access_key_id and secret_access_key')
+        raise ValueError(
+            'must have both access_key_id and secret_access_key, or neither'
+        )
     return options
 
 
@@ -159,7 +163,7 @@ def _split(value: str) -> SplitResult:
         parts = urlsplit(value)
         _ = parts.port
     except ValueError:
-        raise ValueError('must be a URL, with a number as its port') from None
+        raise ValueError('must be a URL; its port, if any, must be a number') from None
     return parts
 
 

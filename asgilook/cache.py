@@ -1,10 +1,9 @@
 """The response cache: Falcon middleware with two tiers, in memory and in Redis.
 
-A URL has one key, or one for each media type. The value under a key carries the ETag
-of what it holds, and counts only if the resource would answer with that ETag at this
-moment. So a list that was read before a POST or DELETE and stored after it is a miss,
-as is a thumbnail of another quality or of a deleted image. Nothing has to be
-invalidated in time: what is deleted after a change only frees memory.
+Each URL has one key, or one per media type. A value contains the ETag of its body, and
+is used only if the resource would send that ETag now. So a list that was read before a
+POST or DELETE and stored after it is a miss, as is a thumbnail of another quality or of
+a deleted image. Correctness does not depend on invalidation, which only frees memory.
 
 The memory tier also answers plain hits and their 304s before Falcon sees the request.
 """
@@ -70,7 +69,7 @@ class RedisCache:
         self._negotiated = negotiated or {}
 
     async def redis_state(self) -> Literal['up', 'down', 'none']:
-        """Return whether Redis works, or that none is configured."""
+        """Return the state of Redis; `none` if none is configured."""
         return await self._redis.state()
 
     async def process_startup(self, scope: Any, event: Any) -> None:
@@ -133,7 +132,7 @@ class RedisCache:
         resource: Any,
         req_succeeded: bool,
     ) -> None:
-        """Keep what was rendered; drop what a POST or DELETE has made useless."""
+        """Store what was rendered; drop what a POST or DELETE has made stale."""
         if not req_succeeded:
             return
         if req.method in self.INVALIDATE_ON:
@@ -156,7 +155,7 @@ class RedisCache:
         resp.set_header('Cache-Status', f'ASGILook; {status}')
 
     def _key(self, record: Record) -> str:
-        """Return the cache key of what a GET would answer; empty if there is none."""
+        """Return the cache key for a request; empty if there is none."""
         target = record.target or ''
         keys = self._negotiated.get(target)
         if keys is None:

@@ -20,12 +20,12 @@ from .models import CheckDeadline
 K = TypeVar('K', bound=Hashable)
 T = TypeVar('T')
 
-# PERF: threads that yield to the event loop halve the time that cache hits wait behind
-# renders, at the same number of renders.
+# PERF: a lower priority of the worker threads halves the time for which cache hits wait
+# behind renders, at the same rate of renders.
 NICENESS = 10
 
-# Seconds for which the result of a single flight is kept for callers that looked into
-# the cache just before it was stored there.
+# How long the result of a single flight is kept, in seconds: for callers that looked
+# into the cache just before the result was stored there.
 KEEP_SECONDS = 0.25
 
 
@@ -66,7 +66,7 @@ class Pool:
         self._closing = False
 
     async def stop(self) -> None:
-        """Let every job's deadline pass, and wait for the threads."""
+        """Make every job exceed its deadline, and wait for the threads."""
         self._closing = True
         executor, self._executor = self._executor, None
         if executor is not None:
@@ -140,7 +140,7 @@ class SingleFlight(Generic[K, T]):
         self._tasks: dict[K, asyncio.Task[T]] = {}
 
     async def run(self, key: K, job: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        """Return or raise what the job for `key` does."""
+        """Return the result of the job for `key`, or raise its exception."""
         task = self._tasks.get(key)
         if task is None:
             task = self._tasks[key] = asyncio.create_task(job())
@@ -167,7 +167,7 @@ class CallInThread(Protocol):
 
 
 async def in_task() -> None:
-    """Wait, in a coroutine that has begun without a task, until it is in one.
+    """Return once the calling coroutine has a task; it may have started without one.
 
     `asyncio.timeout` and other parts of asyncio need a task; see web/eager.py.
     """
@@ -188,12 +188,12 @@ def _retrieve_exception(task: asyncio.Task[Any]) -> None:
 
 
 class CircuitBreaker:
-    """Keeps calls away from a failing service, but for one trial at an interval.
+    """Rejects calls to a failing service, except for one trial call per interval.
 
     The states are those of M. Nygard, "Release It!": closed (calls pass), open (calls
     are rejected), half-open (one trial call passes). Calls that overlap a change of
-    state belong to an earlier generation: their results are ignored, so that many
-    calls that fail by one fault count once. Calls may come from several threads.
+    state belong to an earlier generation: their results are ignored, so that many calls
+    that fail for the same reason count once. Calls may come from several threads.
 
     Args:
         retry_seconds: time between two trial calls.
@@ -212,7 +212,7 @@ class CircuitBreaker:
 
     @property
     def is_open(self) -> bool:
-        """Whether calls are rejected, but for trials."""
+        """Whether calls are rejected, except for trials."""
         return self._retry_at is not None
 
     def enter(self) -> int | None:
@@ -237,7 +237,7 @@ class CircuitBreaker:
     def fail(self, token: int, *, open_circuit: bool = True) -> bool:
         """Record a failure; return whether it is the first one of its generation.
 
-        With `open_circuit` false, calls are not kept away from the service.
+        With `open_circuit` false, further calls are still allowed.
         """
         with self._lock:
             if token != self._generation:

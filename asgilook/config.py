@@ -34,7 +34,7 @@ class ConfigError(ValueError):
 
 
 async def create_redis_pool(address: str | None) -> Any:
-    """Create an aioredis pool that connects at its first command; None without address.
+    """Create an aioredis pool that connects at its first command; None for no address.
 
     This is the default of `Config.create_redis_pool`.
     """
@@ -100,7 +100,7 @@ class Config:
     jpeg_quality: int = _setting(
         '85',
         validators.integer(1, 100),
-        'JPEG quality of thumbnails, and of uploads in other formats than JPEG',
+        'JPEG quality of thumbnails, and of uploads in formats other than JPEG',
     )
     cache_ttl: int = _setting(
         str(DEFAULT_CACHE_TTL),
@@ -118,7 +118,7 @@ class Config:
     redis_timeout: float = _setting(
         '0.25',
         validators.seconds,
-        'time limit of a Redis command, in seconds; after it the request continues '
+        'time limit of a Redis command, in seconds, after which the request continues '
         'without Redis',
     )
     threads: int = _setting(
@@ -223,7 +223,9 @@ def needs_extra(config: Config, setting: str, extra: str) -> Iterator[None]:
     try:
         yield
     except ModuleNotFoundError as ex:
-        problem = f"needs {ex.name}: pip install '.[{extra}]' in the folder of asgilook"
+        problem = (
+            f"needs {ex.name}: run pip install '.[{extra}]' in the project's folder"
+        )
         raise setting_error(config, setting, problem) from None
 
 

@@ -1,22 +1,22 @@
 """Domain exceptions.
 
-Their messages are shown to clients: they say what is wrong with the request, and never
-where the service keeps its files.
+Clients see their messages, which state what is wrong with the request, and never reveal
+where the service stores its files.
 """
 
 from __future__ import annotations
 
 
 class AsgilookError(Exception):
-    """Base of everything that the service raises on purpose."""
+    """Base class of all domain exceptions."""
 
 
 class ImageNotFound(AsgilookError):
-    """No such image, or no such size of it."""
+    """There is no such image, or no such size of it."""
 
 
 class InvalidRequest(AsgilookError):
-    """A wrong parameter, an empty or an incomplete body."""
+    """A parameter is invalid, or the request body is empty or incomplete."""
 
 
 class BodyTimeout(AsgilookError):
@@ -24,27 +24,27 @@ class BodyTimeout(AsgilookError):
 
 
 class UploadTooLarge(AsgilookError):
-    """More bytes or more pixels than the settings allow."""
+    """The upload has more bytes or pixels than the settings allow."""
 
 
 class UnsupportedFormat(AsgilookError):
-    """Not an image of an accepted format."""
+    """The upload is not an image of an accepted format."""
 
 
 class ImageDamaged(AsgilookError):
-    """An accepted format, but it can't be decoded, or can't be stored as JPEG."""
+    """An image of an accepted format can't be decoded, or can't be stored as JPEG."""
 
 
 class StorageFull(AsgilookError):
-    """No room left for another image."""
+    """There is no space for another image."""
 
 
 class StoredImageDamaged(AsgilookError):
-    """A stored file was damaged from outside: the service's fault, not the client's."""
+    """A stored file is damaged, which is not the client's fault."""
 
 
 class Unavailable(AsgilookError):
-    """Not now; `retry_after` says in how many seconds."""
+    """The request may succeed after `retry_after` seconds."""
 
     def __init__(self, message: str, retry_after: int = 1) -> None:
         super().__init__(message)
@@ -52,11 +52,11 @@ class Unavailable(AsgilookError):
 
 
 class Busy(Unavailable):
-    """More work is waiting than `queue_size`."""
+    """The queue of jobs is full."""
 
 
 class StorageUnavailable(Unavailable):
-    """The storage or the index is missing, read-only, broken or out of reach."""
+    """The storage or the index is missing, read-only, broken or unreachable."""
 
 
 class ImageUnreadable(StorageUnavailable):
@@ -64,19 +64,19 @@ class ImageUnreadable(StorageUnavailable):
 
 
 class DatabaseUnavailable(StorageUnavailable):
-    """The database can't be reached: not down to what it was asked."""
+    """The database can't be reached, whatever the request is."""
 
 
 class OutcomeUnknown(DatabaseUnavailable):
-    """The database was lost while it wrote: that may be done, or be done yet."""
+    """The database became unavailable during a write, which it may have executed."""
 
 
 class ImageExists(StorageUnavailable):
-    """There is another image of this id, which is not replaced."""
+    """There is another image with this id, which is not replaced."""
 
 
 class ImageReplaced(Unavailable):
-    """The stored file is not the one that was asked for: it has been replaced."""
+    """The requested file has been replaced by another one."""
 
 
 class DeadlineExceeded(Unavailable):

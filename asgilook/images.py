@@ -93,7 +93,7 @@ class Images:
     async def on_get_image(
         self, req: falcon.asgi.Request, resp: falcon.asgi.Response, image_id: str
     ) -> None:
-        """Send an image: whole if a cache may keep it, else in large blocks."""
+        """Send an image: whole if it may be cached, otherwise in large blocks."""
         identify = partial(self.identify, req, image_id)
         if image_of(req).length <= self.config.cache_body_size:
             resp.data = await read_consistently(
@@ -225,7 +225,7 @@ class Thumbnails:
         image_id: str,
         size: Size,
     ) -> None:
-        """Send the headers of `on_get` but the length, which only rendering shows."""
+        """Send the headers of `on_get` except the length, which requires rendering."""
         # Never read: it keeps Falcon from announcing a length of 0.
         resp.stream = io.BytesIO()  # type: ignore[assignment]
 
@@ -240,5 +240,7 @@ def _limit(req: falcon.asgi.Request, default: int) -> int:
 def _order(req: falcon.asgi.Request) -> Order:
     values = req.get_param_as_list('order') or ['oldest']
     if values not in (['oldest'], ['newest']):
-        raise InvalidRequest('The parameter order must be newest or oldest, once.')
+        raise InvalidRequest(
+            'The parameter order must be newest or oldest, and given once.'
+        )
     return cast(Order, values[0])

@@ -15,7 +15,7 @@ UUID = re.compile('[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}')
 # Width and height in pixels.
 Size = tuple[int, int]
 
-# Called often by long work in a thread; raises once the work has to end.
+# Called often by long jobs in a thread; raises when the job has to end.
 CheckDeadline = Callable[[], None]
 
 
@@ -37,7 +37,7 @@ class Image:
         """Time of the upload, in UTC, between the years 1000 and 9999.
 
         HTTP dates have four digits for the year (RFC 9110, section 5.6.7), but file
-        systems allow for other times.
+        systems allow other years.
         """
         seconds = min(max(self.modified_ns / 1e9, MIN_TIME), MAX_TIME)
         return datetime.datetime.fromtimestamp(seconds, datetime.UTC)

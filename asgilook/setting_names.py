@@ -1,4 +1,4 @@
-"""Names of settings as environment variables, and what a wrong name may mean."""
+"""Names of settings as environment variables, and suggestions for wrong names."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from difflib import get_close_matches
 
 ENV_PREFIX = 'ASGI_LOOK_'
 
-# Of names, from 0 to 1, for a suggestion: `TOKEN` to `API_TOKEN` has 0.77.
+# Minimum similarity of names for a suggestion, from 0 to 1: that of `TOKEN` and
+# `API_TOKEN` is 0.77.
 _SIMILARITY = 0.6
-# Options of the command line, which are no settings.
+# Command-line options, which are not settings.
 _OPTIONS = ('host', 'port', 'workers')
 
 _SECRET = re.compile('TOKEN|SECRET|PASS|KEY|AUTH|CREDENTIAL')
@@ -31,7 +32,7 @@ def misspelled(variables: Iterable[str], known: Sequence[str]) -> dict[str, str]
 
 
 def advice(name: str, known: Sequence[str]) -> str:
-    """Return what to use instead of an unknown variable."""
+    """Return advice on what to use instead of an unknown variable."""
     option = name.removeprefix(ENV_PREFIX).lower()
     if option in _OPTIONS:
         return f'use the option --{option} of `asgilook serve`'

@@ -1,4 +1,4 @@
-"""The store: uploads in, JPEGs and thumbnails out; independent of HTTP."""
+"""The store: saves uploads as JPEG and renders thumbnails; independent of HTTP."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ class Store:
         return self._storage.is_usable()
 
     async def database_state(self) -> Literal['up', 'down', 'none']:
-        """Return whether the database works, or that there is none."""
+        """Return the state of the database; `none` if there is none."""
         if self._config.database_url is None:
             return 'none'
         return 'up' if await self._index.is_usable() else 'down'
@@ -136,7 +136,7 @@ class Store:
         Cancelling the caller does not stop it. With `once`, an image that exists is
         kept, and one whose upload was interrupted before it was listed is completed.
         Raises `UnsupportedFormat`, `ImageDamaged`, `UploadTooLarge`, `Busy`,
-        `ImageExists`, `StorageFull` or `StorageUnavailable`; then nothing remains.
+        `ImageExists`, `StorageFull` or `StorageUnavailable`; then nothing is stored.
         """
         return await self._ingest.save(image_id, upload, once=once)
 
@@ -176,7 +176,7 @@ class Store:
     async def make_thumbnail(
         self, image: Image, size: Size, format_: Format = 'jpeg'
     ) -> bytes:
-        """Return a thumbnail of a listed size, made once for all concurrent callers.
+        """Return a thumbnail of a listed size, rendered once for concurrent callers.
 
         Raises `Busy`, `DeadlineExceeded`, `ImageNotFound` or `StoredImageDamaged`.
         """

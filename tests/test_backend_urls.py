@@ -241,8 +241,8 @@ def test_no_redis_url(word: str) -> None:
     [
         ('localhost', 'must be redis://'),
         ('http://localhost', 'must be redis://'),
-        ('redis://localhost/name', 'must have the number of a database'),
-        ('redis://localhost/12345', 'must have the number of a database'),
+        ('redis://localhost/name', 'must have a database number'),
+        ('redis://localhost/12345', 'must have a database number'),
         ('redis://localhost:port', 'must be a URL'),
         ('redis+sentinel://one', 'must be redis\\+sentinel://'),
     ],

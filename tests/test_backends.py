@@ -283,7 +283,7 @@ def test_extra_that_is_missing(
         make(config)
     message = str(raised.value)
     assert message.startswith(f'ASGI_LOOK_{name}=')
-    assert f": pip install '.[{extra}]' in" in message
+    assert f": run pip install '.[{extra}]' in" in message
     assert 's3cret' not in message
 
 
@@ -302,7 +302,7 @@ def test_package_that_is_missing_stops_the_start(tmp_path: Path, package: str) -
     extra = 's3' if package == 'obstore' else 'database'
     assert (ended.returncode, ended.stdout) == (2, '')
     (line,) = ended.stderr.splitlines()
-    assert f": needs {package}: pip install '.[{extra}]' in" in line
+    assert f": needs {package}: run pip install '.[{extra}]' in" in line
 
 
 def test_nothing_of_an_extra_is_imported_unasked(tmp_path: Path) -> None:

@@ -15,13 +15,14 @@ from ..errors import AsgilookError, StorageFull, StorageUnavailable
 
 T = TypeVar('T')
 
-# Progress lines of a run without a terminal, at most; and items between two of them.
+# Without a terminal: maximum number of progress lines, and minimum number of items
+# between two of them.
 MAX_LINES = 20
 MIN_STEP = 100
 
 
 class Progress:
-    """A progress bar on a terminal, otherwise a line at an interval.
+    """A progress bar on a terminal; otherwise a line for every so many items.
 
     Args:
         total: number of items; None if unknown.
@@ -71,7 +72,7 @@ class Bulk:
 
     @property
     def ended(self) -> bool:
-        """Whether no further item is started."""
+        """Whether no more items are started."""
         return bool(self.signal or self.failure)
 
     def handle_signals(self) -> None:
@@ -81,7 +82,7 @@ class Bulk:
             asyncio.get_running_loop().add_signal_handler(number, handler)
 
     def stop(self, number: int) -> None:
-        """Start no further item because of a signal; running ones are completed."""
+        """Start no more items because of a signal; complete those in progress."""
         if not self.signal:
             self._progress.write('stopping after the files in progress')
         self.signal = self.signal or number

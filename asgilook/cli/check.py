@@ -39,7 +39,7 @@ class Comparison:
 
     Attributes:
         images: number of listed images.
-        wrong: number of listed images without their file, or with a wrong one.
+        wrong: number of listed images with a missing or wrong file.
         unreadable: number of files that can't be read, listed or not.
         orphans: number of files that are not listed.
         removed: number of orphans that were removed.
@@ -97,7 +97,7 @@ class Comparison:
             )
 
     async def _is_missing(self, image: Image) -> bool:
-        """Look again: it may have been added or deleted since the files were listed."""
+        """Check again: the image may have changed since the files were listed."""
         if await asyncio.to_thread(self._has_file, image.image_id):
             return False
         return await self._place.index.get(image.image_id) is not None

@@ -1,4 +1,4 @@
-"""`asgilook healthcheck`: checks that a service is ready, as containers need it."""
+"""`asgilook healthcheck`: checks that a service is ready, as in containers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PATH = '/healthz/ready'
 # timeout of the programs that run this command.
 TIMEOUT = 3
 
-# Between two checks while it waits, in seconds.
+# Time between two checks while waiting, in seconds.
 RETRY_INTERVAL = 0.2
 
 _COMPONENTS = ('storage', 'database', 'redis')
@@ -39,7 +39,7 @@ def check_health(url: str) -> tuple[bool, str]:
             response = connection.getresponse()
             return response.status == 200, _describe(response)
         except (OSError, http.client.HTTPException) as ex:
-            return False, f'no answer: {ex}'
+            return False, f'no response: {ex}'
 
 
 def wait_for_health(

@@ -1,4 +1,4 @@
-"""`asgilook import FOLDER`: stores the image files of a folder as uploads would be.
+"""`asgilook import FOLDER`: stores the image files of a folder, like uploads.
 
 The id of an image is derived from the file's bytes, so a repeated import, on any
 machine, recognizes what is already stored.
@@ -88,7 +88,7 @@ class Importer(Bulk):
 
 
 def content_id(data: bytes) -> str:
-    """Return the id of an imported image: the same for the same bytes."""
+    """Return the id of an imported image, derived from its bytes."""
     return uuid_from_digest(hashlib.sha256(data).digest())
 
 

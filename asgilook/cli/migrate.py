@@ -41,7 +41,7 @@ _OPTIONS = {
 class Migration(Bulk):
     """Copies the images that the target lacks.
 
-    With `in_place`, source and target have the same files, and only the index is new.
+    With `in_place`, source and target have the same files, and only the list is copied.
 
     Attributes:
         copied: number of images that were copied.

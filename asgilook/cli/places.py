@@ -1,4 +1,4 @@
-"""A storage with its index: validated before a service starts, opened by commands."""
+"""Storages with their indexes: validated at start, opened by commands."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from ..storage.factory import local_folder, make_storage
 
 PAGE_SIZE = 1000
 
-# Errors of a path that can't be that of a folder, whatever changes elsewhere.
+# Errors of paths that can never become those of folders.
 _WRONG_PATH = frozenset({errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL})
 
 
@@ -75,10 +75,10 @@ def require_folder(config: Config) -> None:
 
 
 def prepared(config: Config) -> Config:
-    """Return the settings; raise `ConfigError` if they can never be used.
+    """Return the settings; raise `ConfigError` if they can never work.
 
-    A service starts without a storage folder or a database that can't be used now, as
-    both may become available later.
+    An unavailable storage folder or database is not an error: the service starts, and
+    either may become available later.
     """
     make_storage(config)
     index = make_index(config)
@@ -99,7 +99,7 @@ def prepared(config: Config) -> Config:
 
 
 async def _validate(index: Index) -> None:
-    """Raise `ConfigError` if a database can't be used; an unreachable one is no error.
+    """Raise `ConfigError` if a database can never be used; it may be unreachable now.
 
     Each worker logs that it is unreachable, so nothing is logged here.
     """
@@ -110,7 +110,7 @@ async def _validate(index: Index) -> None:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Log no warnings."""
+    """Suppress warnings."""
     logging.disable(logging.WARNING)
     try:
         yield

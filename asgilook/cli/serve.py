@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 # connection first, a request that is on its way is lost.
 KEEP_ALIVE_TIMEOUT = 65
 
-# At a reload, how long a new worker may take to start, in seconds.
+# Maximum time for a new worker to start at a reload, in seconds.
 START_TIMEOUT = 60
 
 
@@ -65,7 +65,7 @@ def _exit_on_signals() -> Iterator[None]:
 
 
 def bind_error(host: str, port: int) -> OSError | None:
-    """Return why no server can listen there; uvicorn's own message lacks the port."""
+    """Return the error of listening there; uvicorn's own message lacks the port."""
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         family, kind, protocol, _, address = found[0]

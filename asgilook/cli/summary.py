@@ -1,4 +1,4 @@
-"""What `asgilook serve` logs at its start: one line, and warnings about settings."""
+"""Log output of `asgilook serve` at start: a summary, and warnings about settings."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _REDIS_STATES = {'up': ' (found)', 'down': ' (not found)', 'none': ''}
 def summarize(config: Config, *, redis_state: str, host: str, port: int) -> str:
     """Return version, storage, index, Redis, access rights and the gallery's URL.
 
-    Secrets are hidden. The URL is left out if the system is to choose the port.
+    Secrets are hidden. The URL is omitted if the system chooses the port.
     """
     storage = config.storage_url if is_remote(config) else local_folder(config)
     index = redact(config.database_url) if config.database_url else 'in memory'

@@ -33,7 +33,8 @@ COULD_NOT_START = 3
 GRACEFUL_SHUTDOWN_TIMEOUT = 10
 SHUTDOWN_MARGIN = 5
 
-# How long a worker may not answer the supervisor before it is replaced, in seconds.
+# How long a worker may fail to respond to the supervisor before it is replaced, in
+# seconds.
 PING_TIMEOUT = 10
 
 # Seconds between two attempts to start a worker; doubled after each failure.
@@ -52,7 +53,7 @@ class Supervisor(Multiprocess):
         self.exit_code = 0
         self._has_served = False
         self._ready: set[Process] = set()
-        # By the position of the worker: failed attempts, and the time of the next one.
+        # Failed attempts, and the time of the next one, by the position of the worker.
         self._failures: dict[int, int] = {}
         self._retry_at: dict[int, float] = {}
 

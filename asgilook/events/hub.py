@@ -101,7 +101,7 @@ class Hub:
             event = parse(message)
         except InvalidMessage as ex:
             self._metrics.events_invalid.inc()
-            log.debug('ignored a message in Redis: %s', ex)
+            log.debug('ignored an invalid message from Redis: %s', ex)
             return
         self._in_flight.pop(event.event_id, None)
         if event.name == 'reload':

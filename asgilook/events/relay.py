@@ -33,13 +33,13 @@ class Listener(Protocol):
     """The receiver of messages."""
 
     def on_connect(self) -> None:
-        """Messages are passed on from now on."""
+        """Messages are delivered from now on."""
 
     def on_message(self, message: bytes) -> None:
         """Receive the message of any worker, including this one."""
 
     def on_disconnect(self) -> None:
-        """Messages are not passed on any more; some may have been lost."""
+        """Messages are no longer delivered; some may have been lost."""
 
 
 class Relay:
@@ -62,7 +62,7 @@ class Relay:
 
     @property
     def is_connected(self) -> bool:
-        """Whether messages are passed on."""
+        """Whether messages are delivered."""
         return self._is_connected
 
     def start(self, listener: Listener) -> None:
@@ -86,7 +86,7 @@ class Relay:
         return True
 
     async def _run(self, listener: Listener) -> None:
-        """Connect again after every loss, until the relay stops or without a Redis."""
+        """Reconnect after every loss, until the relay stops or if there is no Redis."""
         while not self._stopping.is_set():
             # NOTE(cancellation): each connection has a task of its own, and the
             # CancelledError of that task counts as a loss. A library may leave

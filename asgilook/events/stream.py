@@ -51,9 +51,9 @@ class EventStream:
     Falcon drops it once the client has disconnected; there is no other reference to it.
 
     Args:
-        greeting: the first block.
+        greeting: the first block of the stream.
         spread: returns the seconds over which the writes of all streams are spread,
-            which is also the least time between two writes of a stream.
+            which is also the minimum time between two writes of a stream.
     """
 
     def __init__(self, greeting: bytes, *, spread: Callable[[], float]) -> None:

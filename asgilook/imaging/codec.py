@@ -34,7 +34,7 @@ def open_image(
 
 
 def open_stored(data: bytes, check_deadline: CheckDeadline) -> ImageFile.ImageFile:
-    """Open a stored JPEG, also with more pixels than an upload may have now.
+    """Open a stored JPEG, even if it has more pixels than an upload may have now.
 
     `Image.open` would reject it, by a limit that is the same for the whole process.
     """

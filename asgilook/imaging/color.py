@@ -56,7 +56,7 @@ def _to_bytes(image: Image.Image) -> Image.Image:
 
 
 def _range(image: Image.Image) -> tuple[float, float]:
-    """Return the values of black and white, which files with long samples omit.
+    """Return the values of black and white, which files with long samples do not state.
 
     0 to 65535 for integers, and 0 to 1, 255 or 65535 for floats, if all values lie
     within; otherwise the minimum and the maximum.

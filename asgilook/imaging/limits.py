@@ -53,8 +53,8 @@ class _Recorder:
 def decoding(check_deadline: CheckDeadline) -> Iterator[CheckDeadline]:
     """Translate the exceptions of decoders into those of `errors`.
 
-    Yields a deadline check for the decoders. What that raises is raised unchanged,
-    although Pillow takes some exceptions for damage.
+    Yields a deadline check for the decoders. Its exceptions are raised unchanged,
+    although Pillow treats some of them as damage.
     """
     recorder = _Recorder(check_deadline)
     try:

@@ -25,7 +25,7 @@ from ..models import CheckDeadline, Size
 from . import codec, color, exif, formats, jpeg, limits, reduction
 from .formats import Picture
 
-# Part of entity tags: raise it with every change of the bytes of a thumbnail.
+# Part of entity tags: increment it with every change to the bytes of a thumbnail.
 RENDERER = f'3-{PIL.__version__}-{features.version("libjpeg_turbo")}'
 WEBP_RENDERER = f'{RENDERER}-{features.version("webp")}'
 

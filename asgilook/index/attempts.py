@@ -1,4 +1,4 @@
-"""Work on a database, repeated where a repetition can help and does no harm."""
+"""Database operations, repeated if that is safe and can help."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ T = TypeVar('T')
 # lost in the first, whose statements may have been executed.
 Work = Callable[[AsyncConnection, int], Awaitable[T]]
 
-UNAVAILABLE = "The database can't be reached now."
+UNAVAILABLE = 'The database is unavailable.'
 
 
 class Rejected(OutcomeUnknown):
@@ -43,13 +43,13 @@ async def run(connections: Connections, work: Work[T]) -> T:
     except DatabaseUnavailable as ex:
         raise OutcomeUnknown(UNAVAILABLE) from ex
     except SQLAlchemyError as ex:
-        raise Rejected('It is unknown whether the database did this.') from ex
+        raise Rejected('The database did not confirm the request.') from ex
 
 
 async def _run(connections: Connections, work: Work[T], attempt: int) -> T:
     """Run `work`; if the database is read-only, run it again on a new connection.
 
-    That may be one to the new primary, after a failover.
+    After a failover, that may be one to the new primary.
     """
     try:
         return await _run_once(connections, work, attempt)
@@ -68,7 +68,7 @@ async def _run_once(connections: Connections, work: Work[T], attempt: int) -> T:
             async with asyncio.timeout(engine.TIMEOUT):
                 return await work(connection, attempt)
     except TimeoutError:
-        reason = TimeoutError(f'no answer in {engine.TIMEOUT:g} s')
+        reason = TimeoutError(f'no response in {engine.TIMEOUT:g} s')
         raise failure(UNAVAILABLE) from reason
     except (SQLAlchemyError, OSError) as ex:
         if is_disconnect(ex):

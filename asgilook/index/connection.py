@@ -1,4 +1,4 @@
-"""A database that may be unavailable, or read-only.
+"""Access to a database, which may be unavailable or read-only.
 
 If it can't be reached, or doesn't answer in time, all further calls fail at once while
 a single task reconnects: no request waits for a server that is stopped or frozen.
@@ -33,7 +33,7 @@ RETRY_INTERVAL = 1.0
 # Minimum time between two log lines about failed calls, in seconds.
 LOG_INTERVAL = 60.0
 
-_READ_ONLY = 'The database is read-only now.'
+_READ_ONLY = 'The database is read-only.'
 
 
 class Connector:
@@ -53,7 +53,7 @@ class Connector:
         self._log_at = 0.0
 
     async def start(self) -> None:
-        """Connect, on this event loop; an unavailable database is awaited later.
+        """Connect on this event loop, later if the database is unavailable.
 
         Raises `ConfigError` if the database is available, but can't be used.
         """
@@ -102,8 +102,8 @@ class Connector:
     async def write(self, work: Work[T]) -> T:
         """Run `work` that changes data, as `read` does.
 
-        While the database is read-only, this raises `StorageUnavailable` at once, but
-        for one trial at an interval.
+        While the database is read-only, this raises `StorageUnavailable` at once,
+        except for one trial per interval.
         """
         token = self._writes.enter()
         if token is None:
@@ -166,7 +166,7 @@ class Connector:
         self._log_failure(ex)
         if is_read_only(ex):
             return StorageUnavailable(_READ_ONLY)
-        return StorageUnavailable("The database can't do this now.")
+        return StorageUnavailable('The database request failed.')
 
     def _log_failure(self, ex: BaseException) -> None:
         """Log a failure of an available database, once a minute."""

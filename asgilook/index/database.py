@@ -120,7 +120,7 @@ class DatabaseIndex:
         if after is not None:
             last = await self.get(after)
             if last is None:
-                raise InvalidRequest('The parameter after names no image.')
+                raise InvalidRequest('The parameter after is not the id of an image.')
             # PERF: one comparison of rows, so that the database reads only the page.
             position = tuple_(*_ORDER)
             query = query.where(

@@ -1,7 +1,7 @@
-"""In-memory index of the storage folder, whose files are the truth.
+"""In-memory index of the storage folder, whose files are the source of truth.
 
 Other processes may add and remove files at any time. So a look-up by id checks the file
-itself, and a list first takes in what has changed.
+itself, and a list first applies the changes.
 """
 
 from __future__ import annotations
@@ -131,7 +131,7 @@ class FolderIndex:
         return True
 
     async def _refresh(self) -> None:
-        """Take in all changes until now; one request at a time."""
+        """Apply all changes until now; one request at a time."""
         async with self._lock:
             with self._local.listing():
                 await self._take_in_changes()

@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping
 from ..errors import InvalidRequest
 from ..models import Image, Page
 
-# Changes from which the order is sorted again instead of updated one by one.
+# Number of changes from which the list is sorted again instead of updated one by one.
 _MIN_SORTED_CHANGES = 100
 
 
@@ -44,7 +44,7 @@ class Listing:
         start, stop = 0, len(self._order)
         if after is not None:
             if after not in self._images:
-                raise InvalidRequest('The parameter after names no image.')
+                raise InvalidRequest('The parameter after is not the id of an image.')
             position = bisect.bisect_left(self._order, self._images[after].order)
             start, stop = (0, position) if newest else (position + 1, stop)
         more = stop - start > limit

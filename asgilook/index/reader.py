@@ -1,4 +1,4 @@
-"""Image files of the storage folder, read by their headers: some, or all of them."""
+"""The image files of the storage folder, of which only the headers are read."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Reader:
             return None
 
     def scan(self, known: Mapping[str, Image], names: set[str]) -> Found:
-        """Read the whole folder; `names` are those that it had at the last time."""
+        """Read the whole folder; `names` are those of the previous scan."""
         present = set(os.listdir(self._folder)) - {previews.FOLDER}
         found = self.read(filter(UUID.fullmatch, present), known)
         others = {name for name in present if not UUID.fullmatch(name)}
@@ -74,7 +74,7 @@ class Reader:
         )
 
     def read(self, names: Iterable[str], known: Mapping[str, Image]) -> Found:
-        """Read files, in parallel if there are many, as a cold disk requires."""
+        """Read files, in parallel if there are many, which is faster on a cold disk."""
         wanted = sorted(names)
         steps = range(0, len(wanted), _CHUNK_SIZE)
         chunks = [wanted[i : i + _CHUNK_SIZE] for i in steps]

@@ -46,7 +46,7 @@ images = Table(
 
 _schema = Table('asgilook_schema', _TABLES, Column('version', Integer, nullable=False))
 
-# Excludes other processes. The number is arbitrary, but of no other known program.
+# Excludes other processes. The number is arbitrary, and not that of another program.
 _BEGIN = {
     'postgresql': ('BEGIN', 'SELECT pg_advisory_xact_lock(7236837467392746)'),
     'sqlite': ('BEGIN IMMEDIATE',),

@@ -1,1 +1,1 @@
-"""What is counted and measured, for Prometheus."""
+"""Metrics for Prometheus."""

@@ -13,7 +13,7 @@ _JOB_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 
 
 class Metrics:
-    """Everything that is counted and measured, in a registry of its own.
+    """The metrics of one app, in a registry of their own.
 
     Each label has a bounded set of values. Where `files` is not None, the metrics of
     all workers are in these files, and the registry has those of this one only.
@@ -59,7 +59,7 @@ class Metrics:
         )
         self.events_invalid = Counter(
             'asgilook_events_invalid',
-            'Messages on the Redis channel of events that are not events.',
+            'Invalid messages on the Redis channel for events.',
             registry=self.registry,
         )
         self.event_streams_dropped = Counter(

@@ -25,7 +25,7 @@ BUCKETS = (
     *(0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, float('inf')),
 )
 
-# The label of values without a bound: paths without a resource, invented methods.
+# Label for unbounded values: paths without a resource, unknown methods.
 OTHER = 'other'
 
 # A row: bytes sent, seconds, and the number of requests in each bucket.
@@ -140,7 +140,7 @@ def _durations(
 ) -> HistogramMetricFamily:
     histogram = HistogramMetricFamily(
         'asgilook_http_request_duration_seconds',
-        'Time from the head of a request to the end of its response.',
+        'Time from the headers of a request to the end of its response.',
         labels=['route', 'method'],
     )
     bounds = [*map(str, BUCKETS[:-1]), '+Inf']

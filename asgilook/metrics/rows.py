@@ -37,7 +37,7 @@ class RowTable:
     def row(self, key: Key) -> memoryview[float]:
         """Return the row of a key to add to; it is new if there was none.
 
-        Once there are `MAX_ROWS`, what is added to further rows is lost.
+        Once there are `MAX_ROWS`, numbers added to further keys are lost.
         """
         encoded = json.dumps(key).encode().ljust(MAX_KEY_SIZE)
         for start in range(0, len(self._view), self._row_size):

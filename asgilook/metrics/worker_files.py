@@ -1,10 +1,10 @@
-"""The folder in which all workers of a service count.
+"""The folder with the metrics of all workers of a service.
 
 In prometheus-client's multiprocess mode each worker counts in memory-mapped files that
 are named after its process id, and a scrape adds up the files of all workers. The
-application has to make the folder and to look after the files of dead workers. Here, a
+application has to create the folder and to manage the files of dead workers. Here, a
 new worker takes over the files of a dead one and continues its counters: no count is
-lost, no counter goes back, and there are never more files than workers at a time.
+lost, no counter decreases, and there are never more files than workers at a time.
 
 Nothing here imports prometheus-client, which chooses its mode when it is imported.
 """
@@ -47,7 +47,7 @@ def shared_folder(workers: int) -> Iterator[None]:
     try:
         path, lock = _make_folder()
     except OSError as ex:
-        log.warning('each worker has metrics of its own: no folder for them: %s', ex)
+        log.warning('no folder for shared metrics, so each worker has its own: %s', ex)
         yield
         return
     os.environ[ENVIRONMENT_VARIABLE] = path
@@ -70,15 +70,15 @@ def worker_files() -> WorkerFiles | None:
         and multiprocessing.current_process().name.endswith('-1')
     ):
         log.warning(
-            'metrics count one process only: if there are several workers, serve with '
-            '`asgilook serve`, or let %s name an empty folder',
+            'metrics are those of one process: with several workers, use '
+            '`asgilook serve`, or set %s to an empty folder',
             ENVIRONMENT_VARIABLE,
         )
     return None
 
 
 class Scrape(NamedTuple):
-    """What there is to add up.
+    """The files to add up in a scrape.
 
     Attributes:
         paths: files of prometheus-client.

@@ -1,1 +1,1 @@
-"""What the store does with images: uploads in, thumbnails out."""
+"""Processing of uploads, and rendering of thumbnails."""

@@ -1,4 +1,4 @@
-"""Uploads on their way into the storage and the index."""
+"""Conversion, storing and listing of uploads."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from ..storage.base import Storage
 from ..storage.factory import open_image
 from ..storage.previews import Previews
 
-# Time to wait before previews that uploads left out are made, in seconds.
+# Time without other work after which missing previews are made, in seconds.
 IDLE_DELAY = 0.25
 MAX_BACKLOG = 1000
 

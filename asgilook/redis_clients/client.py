@@ -110,7 +110,7 @@ class Redis:
         self._log_at = -float('inf')
 
     async def start(self) -> None:
-        """Connect; the log reports if that fails."""
+        """Connect; a failure is logged."""
         await self.state()
 
     async def stop(self) -> None:

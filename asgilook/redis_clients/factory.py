@@ -43,7 +43,7 @@ def _create_redispy(
     try:
         from . import redispy
     except ModuleNotFoundError:
-        problem = "needs redis: pip install '.[redis]' in the folder of asgilook"
+        problem = "needs redis: run pip install '.[redis]' in the project's folder"
         raise setting_error(config, 'redis_host', problem) from None
     return redispy.RedisPyDriver(
         create_client=create_client

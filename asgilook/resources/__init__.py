@@ -1,1 +1,1 @@
-"""What is served besides images: gallery, health, metrics, OpenAPI."""
+"""Resources other than images: gallery, health, metrics, OpenAPI."""

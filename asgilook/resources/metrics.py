@@ -60,7 +60,7 @@ class MetricsResource:
                 yield from collect_cpu(supervisor.pid, scraped.pids)
 
     async def _service_families(self) -> list[Metric]:
-        """Return what is the same whichever worker is asked."""
+        """Return the families that do not depend on the worker."""
         components, free_bytes, images = await asyncio.gather(
             self._probes.components(),
             self._probes.free_bytes(),

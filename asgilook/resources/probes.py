@@ -1,4 +1,4 @@
-"""The state of what the service depends on, each found out within a time limit."""
+"""States of the service's dependencies, each determined within a time limit."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Probes:
         self._thread = ThreadPoolExecutor(1, 'asgilook-probes')
 
     async def components(self) -> dict[str, ComponentState]:
-        """Return the state of each component, but of no database that is `none`."""
+        """Return the state of each component, without a database that is `none`."""
         storage, database, redis = await asyncio.gather(
             _within_timeout(self._storage_state()),
             _within_timeout(self._database_state()),

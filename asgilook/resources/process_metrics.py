@@ -25,9 +25,9 @@ class _Times(NamedTuple):
 
 
 def collect_living(pids: Collection[int]) -> Iterator[Metric]:
-    """Yield what `ProcessCollector` does, for several processes together.
+    """Yield the families of `ProcessCollector`, for several processes together.
 
-    Processor time is not among it: the sum would go back when a process ends.
+    Processor time is omitted: its sum would decrease when a process ends.
     """
     families: dict[str, Metric] = {}
     values: dict[str, list[float]] = {}
@@ -43,11 +43,11 @@ def collect_living(pids: Collection[int]) -> Iterator[Metric]:
 
 
 def collect_cpu(supervisor: int, pids: Collection[int]) -> Iterator[Metric]:
-    """Yield the processor time of a supervisor and of its workers, dead or alive.
+    """Yield the processor time of a supervisor and its workers, dead or alive.
 
     The system adds the time of a dead worker to that of the supervisor once the
-    supervisor has waited for it, so the sum never goes back. `pids` must have all
-    workers that may still be waited for.
+    supervisor has waited for it, so the sum never decreases. `pids` must contain all
+    workers for which the supervisor has not waited yet.
     """
     before = _times(supervisor)
     while before is not None:

@@ -37,7 +37,9 @@ def make_storage(config: Config) -> Storage:
         return FolderStorage(folder, replaces=config.database_url is None)
     if config.database_url is None:
         raise setting_error(
-            config, 'storage_url', 'needs a database too: set ASGI_LOOK_DATABASE_URL'
+            config,
+            'storage_url',
+            'also requires a database: set ASGI_LOOK_DATABASE_URL',
         )
     with needs_extra(config, 'storage_url', 's3'):
         from .s3 import ObjectStorage

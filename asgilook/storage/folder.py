@@ -32,7 +32,7 @@ class FolderStorage:
         self.previews.sweep()
 
     def stop(self) -> None:
-        """Release nothing, as nothing is held."""
+        """Do nothing, as there are no resources to release."""
 
     def create(self) -> NewImage:
         """Return a new file under a temporary name."""

@@ -14,8 +14,9 @@ from . import atomic
 
 log = logging.getLogger(__name__)
 
-# Free space, in bytes, below which a folder counts as full; and from which the log
-# reports that a full one has space again, so that it doesn't at each small upload.
+# Free space, in bytes, below which a folder counts as full; and from which a full
+# folder is reported as usable again, so that the log does not alternate with each small
+# upload.
 MIN_FREE = 1024 * 1024
 MIN_FREE_AGAIN = 32 * 1024 * 1024
 

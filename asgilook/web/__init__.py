@@ -1,1 +1,1 @@
-"""HTTP as all resources share it: requests, responses, errors and the server."""
+"""HTTP: requests, responses and errors, shared by all resources, and the server."""

@@ -28,9 +28,9 @@ async def authorize(
 
 
 def is_valid(given: str, tokens: str) -> bool:
-    """Return whether `given` is one of `tokens`, which commas separate.
+    """Return whether `given` is one of the comma-separated `tokens`.
 
-    The time that this takes depends on neither.
+    The time does not depend on how much of a token matches.
     """
     matches = [
         hmac.compare_digest(given.encode(), token.strip().encode())

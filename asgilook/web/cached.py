@@ -1,8 +1,8 @@
 """Cached responses, which can be sent without Falcon.
 
-They have the status, headers and body that Falcon would send: their heads are built
-from the same representation. `DecisiveHeaders` lists the requests that Falcon has to
-answer.
+They have the status, headers and body that Falcon would send, as both are built from
+the same representation. `DecisiveHeaders` determines which requests Falcon has to
+handle.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class DecisiveHeaders:
     """The request headers that can change the answer to a GET of a cached URL.
 
     `Accept` is the only other one: it selects among the representations of a negotiated
-    URL. Whatever else browsers and proxies add changes no answer.
+    URL. Other headers, such as those that browsers and proxies add, have no effect.
 
     Attributes:
         for_body: those that can change a 200.
@@ -53,7 +53,7 @@ class CachedResponse:
     """A response whose body is in memory, or else in Redis.
 
     Attributes:
-        representation: what it was built from.
+        representation: the representation from which it was built.
         target: canonical URL path, with the query if there is one.
         route: URL template of its resource, for the metrics.
         length: of the body, in bytes.
@@ -112,7 +112,7 @@ def _size(entry: CachedResponse) -> int:
 def make_response(
     record: Record, representation: Representation, body: bytes
 ) -> CachedResponse:
-    """Build the heads, in the order in which the middleware adds their headers."""
+    """Build a response; its headers are in the order of the middleware."""
     common = _encode(representation.headers)
     entity = {
         'content-type': representation.content_type,

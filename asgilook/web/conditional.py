@@ -1,9 +1,8 @@
 """Conditional, partial and negotiated requests (RFC 9110 sections 12 to 14).
 
-A resource that is `Identifiable` states what it would answer before it does any work.
-The statuses 304, 206, 412 and 416 and all headers except those of the cache follow
-from that representation, so that a cached response has the same headers as a rendered
-one.
+An `Identifiable` resource returns its representation before it does any work. The
+statuses 304, 206, 412 and 416 and all headers except those of the cache follow from
+that representation, so that a cached response has the same headers as a rendered one.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from .record import Identifiable, Representation, image_of, record_of, represent
 
 T = TypeVar('T')
 
-# Reads of a stored image that is replaced each time, before the client gets a 503.
+# Attempts to read a stored image that is replaced each time, before a 503.
 MAX_ATTEMPTS = 10
 
 _RANGE = re.compile(r'bytes=([0-9]{0,18})-([0-9]{0,18})', re.IGNORECASE)
@@ -41,7 +40,7 @@ class Conditional:
         resource: Any,
         params: dict[str, Any],
     ) -> None:
-        """Identify what the resource would answer; answer 304 or 412 for it."""
+        """Identify the representation of the resource; send 304 or 412 if possible."""
         if req.method in ('GET', 'HEAD') and _is_identifiable(resource.__class__):
             representation = await resource.identify(req, **params)
             record_of(req).representation = representation
@@ -90,7 +89,7 @@ async def read_consistently(
     read: Callable[[Image], Awaitable[T]],
     identify: Callable[[], Awaitable[Representation]],
 ) -> T:
-    """Return what `read` makes of the stored image that the request is about.
+    """Return the result of `read` for the stored image of the request.
 
     A file may be replaced under its id between `identify` and the end of `read`. Then
     the request gets another representation, and the result is discarded.
@@ -116,8 +115,9 @@ def select_range(
 ) -> range | None:
     """Return the requested range of a body of `length` bytes.
 
-    None stands for the whole body: no range, several, another unit, a malformed one, or
-    an `If-Range` that does not match. Raises falcon.HTTPRangeNotSatisfiable.
+    None means the whole body: there is no range, or several, the range is malformed or
+    in another unit, or `If-Range` does not match. Raises
+    falcon.HTTPRangeNotSatisfiable.
     """
     value = req.get_header('Range')
     match = _RANGE.fullmatch(value) if value else None

@@ -15,7 +15,7 @@ MAX_OPEN_FILES = 65536
 
 
 def raise_file_limit() -> None:
-    """Raise the limit on open files as far as the system allows: connections count."""
+    """Raise the limit on open files as far as allowed: each connection is one."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     limit = MAX_OPEN_FILES if hard == resource.RLIM_INFINITY else hard
     limit = min(limit, MAX_OPEN_FILES)
@@ -64,7 +64,7 @@ class FlowControl:
         self._can_write = asyncio.Event()
 
     def pause_reading(self) -> None:
-        """Leave what the client sends in the system's buffer."""
+        """Stop reading: data of the client remains in the system's buffer."""
         if not self._is_reading_paused:
             self._is_reading_paused = True
             self._transport.pause_reading()
@@ -77,7 +77,7 @@ class FlowControl:
                 self._transport.resume_reading()
 
     def pause_writing(self) -> None:
-        """Let `drain` wait."""
+        """Make `drain` wait."""
         self.is_write_paused = True
         self._can_write.clear()
 
@@ -87,15 +87,15 @@ class FlowControl:
         self._can_write.set()
 
     async def drain(self) -> None:
-        """Wait until the client has read, or is gone."""
+        """Wait until the client has read enough, or has disconnected."""
         await self._can_write.wait()
 
 
 class MovableTimer:
     """Calls a function once, at a time that may be moved.
 
-    PERF: requests move it all the time, so the event loop's timer stays where it is if
-    the new time is later, and finds out when it is called.
+    PERF: requests move it often, so the event loop's timer is kept if the new time is
+    later, and is set again when it fires.
     """
 
     def __init__(
@@ -112,7 +112,7 @@ class MovableTimer:
         return self._time is not None
 
     def set(self, seconds: float) -> None:
-        """Call the function after this time, and not at an earlier set time."""
+        """Call the function after this time, instead of at any time set before."""
         self._time = time = self._loop.time() + seconds
         if self._timer is not None:
             if self._timer.when() <= time:

@@ -1,7 +1,7 @@
-"""Coroutines that begin at once, and become tasks when they first wait.
+"""Coroutines that start immediately, and become tasks when they first wait.
 
-PERF: a cached response never waits, and a task takes as long as finding the response.
-Python 3.12 has eager tasks, which create the task first and so save less.
+PERF: a cached response never waits, and creating a task takes as long as finding the
+response. The eager tasks of Python 3.12 create the task first, and so save less.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from typing import Any
 def start(
     loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, None]
 ) -> asyncio.Task[None] | None:
-    """Run a coroutine until it waits, then go on in a task; None if it never waits.
+    """Run a coroutine until it waits, then continue in a task; None if it never waits.
 
-    What needs a task, such as `asyncio.timeout`, has to call `concurrency.in_task`
-    before.
+    Code that needs a task, such as `asyncio.timeout`, must await `concurrency.in_task`
+    first.
     """
     try:
         waits_for = coroutine.send(None)
@@ -31,7 +31,7 @@ class StartedCoroutine(Coroutine[Any, Any, None]):
 
     Args:
         coroutine: the coroutine.
-        waits_for: what it has given to its task: a future, or None.
+        waits_for: what it has yielded: a future, or None.
     """
 
     def __init__(self, coroutine: Coroutine[Any, Any, None], waits_for: Any) -> None:
@@ -40,7 +40,7 @@ class StartedCoroutine(Coroutine[Any, Any, None]):
         self._is_resumed = False
 
     def send(self, value: Any) -> Any:
-        """Hand over what it waits for, then resume it."""
+        """Return what it waits for at the first call, then resume it."""
         if self._is_resumed:
             return self._coroutine.send(value)
         self._is_resumed = True

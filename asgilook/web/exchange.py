@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# Content that the app has not received yet, in bytes: above it, no more is read.
+# Maximum content that the app has not received yet, in bytes; above it, reading pauses.
 MAX_BUFFERED = 64 * 1024
 
 _ONE_WRITE = frozenset({LENGTH, NO_CONTENT})
@@ -30,7 +30,7 @@ class Exchange:
         keep_alive: whether the connection stays open after the response.
         has_started: whether the head of the response has been sent.
         is_complete: whether the response has been sent.
-        is_disconnected: whether the client is gone.
+        is_disconnected: whether the client has disconnected.
     """
 
     __slots__ = (
@@ -93,7 +93,7 @@ class Exchange:
         self._report_change()
 
     def disconnect(self) -> None:
-        """Report to the app that the client is gone."""
+        """Report to the app that the client has disconnected."""
         self.is_disconnected = True
         self._report_change()
 
@@ -102,7 +102,7 @@ class Exchange:
             self._change.set()
 
     async def run(self) -> None:
-        """Let the app respond; a response that it leaves incomplete is cut off."""
+        """Run the app; if it leaves the response incomplete, close the connection."""
         try:
             await self._app(self.scope, self.receive, self.send)
         except Exception:
@@ -114,7 +114,7 @@ class Exchange:
                 self._connection.transport.close()
 
     async def receive(self) -> Event:
-        """Return the next content of the request, or that it is over."""
+        """Return the next event: content of the request, or a disconnect."""
         self._flush_head()
         connection = self._connection
         if self._expects_continue and not connection.transport.is_closing():

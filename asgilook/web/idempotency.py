@@ -21,7 +21,7 @@ from ..models import uuid_from_digest
 MAX_LENGTH = 255
 
 
-# A string of structured fields (RFC 9651 section 3.3.3), or the same without quotes.
+# A string as in structured fields (RFC 9651 section 3.3.3), with or without quotes.
 _quoted = re.compile(r'"((?:[ !#-\[\]-~]|\\["\\])*)"').fullmatch
 _unquoted = re.compile(r'[!#-~][ -~]*').fullmatch
 

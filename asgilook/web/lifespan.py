@@ -52,8 +52,8 @@ class Draining:
 
     A server that receives SIGTERM first waits for open requests and only then reports
     the shutdown through the lifespan protocol. To know earlier, `start` installs
-    signal handlers in front of the server's own, which are called as before. Where no
-    server handles signals, `stop` alone sets the state. Another `start` resets it.
+    signal handlers in front of the server's own, which are called as before. If no
+    server handles signals, only `stop` sets the state. Another `start` resets it.
     """
 
     def __init__(self) -> None:

@@ -64,7 +64,7 @@ class Problem(NamedTuple):
         return [(name.encode(), value.encode()) for name, value in self.headers.items()]
 
     def send_as(self, resp: falcon.Response) -> None:
-        """Make this the response, whatever a responder has put there."""
+        """Replace the response, including anything that a responder has set."""
         resp.status = self.status
         resp.text = resp.stream = None
         resp.data = self.body
@@ -120,7 +120,7 @@ async def handle_unexpected(
     ex: Exception,
     params: dict[str, Any],
 ) -> None:
-    """Log an unexpected exception with its traceback, and show nothing of it."""
+    """Log an unexpected exception with its traceback, and reveal nothing of it."""
     request_id = record_of(req).request_id
     log.error(
         'unhandled error in %s %s, id %s', req.method, req.path, request_id, exc_info=ex

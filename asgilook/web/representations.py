@@ -102,7 +102,7 @@ class Representations:
         Args:
             page: the images.
             target: URL of the request; only those in `LIST_KEYS` are cached.
-            limit: number of images that was asked for.
+            limit: requested number of images.
             order: order of the list.
             media_type: one of `LIST_TYPES`.
         """

@@ -1,4 +1,4 @@
-"""Offers to upgrade a connection, on servers that lose their framing."""
+"""Offers to upgrade a connection, on servers that then lose the framing."""
 
 from __future__ import annotations
 

@@ -15,15 +15,15 @@ from falcon.media import MultipartFormHandler
 from ..errors import BodyTimeout, InvalidRequest, UploadTooLarge
 from .asgi_types import Event, Receive
 
-# Lowest average rate of a body in bytes a second, once `body_timeout` has passed:
-# sending a byte now and then must not keep a request alive.
+# Minimum average rate of a body after `body_timeout`, in bytes per second: sending a
+# byte now and then must not keep a request alive.
 MIN_RATE = 1024
 
-# Bytes that a multipart form may have around its file: boundaries, headers, fields.
+# Maximum size of a multipart form without its file, in bytes: boundaries, headers,
+# fields.
 FORM_OVERHEAD = 64 * 1024
 
-# NOTE(case): called directly, since Falcon looks up a handler by the exact case of the
-# media type.
+# NOTE(case): called directly, since Falcon's look-up of handlers is case-sensitive.
 _FORMS = MultipartFormHandler()
 
 _BLOCK_SIZE = 256 * 1024
@@ -109,9 +109,9 @@ async def _receive(chunks: AsyncIterable[bytes], file: AsyncFile, limit: int) ->
 
 
 async def discard_body(req: falcon.asgi.Request) -> None:
-    """Read a body that is not needed, unless the client waits to be asked for it.
+    """Read and discard a body, unless the client waits for `100 Continue`.
 
-    Many clients read no response before they have sent all of their request.
+    Many clients read no response before they have sent the whole request.
     """
     if (req.get_header('Expect') or '').lower() != '100-continue':
         async for _ in req.stream:
@@ -141,8 +141,8 @@ class GuardedBody:
 
     Falcon receives the first event before any middleware runs, where no handler would
     see an exception, and where the server would answer `Expect: 100-continue`. So the
-    first event is an empty one that is made here. Falcon's own stream takes a
-    disconnect for the end of the body.
+    first event is an empty one, created here. Falcon's own stream treats a disconnect
+    as the end of the body.
     """
 
     def __init__(self, receive: Receive, limit: int, timeout: float) -> None:

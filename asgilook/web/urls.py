@@ -31,10 +31,11 @@ _FIXED = frozenset({'/', '/images', '/events', '/openapi.json', '/metrics'}) | {
 
 _NO_RESOURCE = 'Nothing has this URL; /openapi.json lists all paths.'
 
-# Of a path to a fixed URL, for a suggestion: `/image` to `/images` has 0.92.
+# Minimum similarity of a path and a fixed URL for a suggestion, from 0 to 1: that of
+# `/image` and `/images` is 0.92.
 _SIMILARITY = 0.75
 
-# A longer path is not worth the work of a suggestion.
+# Maximum length of a path for which a suggestion is searched.
 _MAX_PATH = 200
 
 
@@ -83,7 +84,7 @@ async def handle_not_found(
     ex: Exception,
     params: dict[str, Any],
 ) -> None:
-    """Answer 404 to a path without a resource; a near miss is pointed out."""
+    """Answer 404 to a path without a resource, with a suggestion for a near miss."""
     url = nearest_url(req.scope['path'])
     detail = f'Not found; did you mean {url}?' if url else _NO_RESOURCE
     raise falcon.HTTPNotFound(description=detail)

@@ -27,7 +27,7 @@ MAX_HEADER_SIZE = 64 * 1024
 # seconds: a client that is still sending would otherwise see a reset, not the response.
 LINGER_TIMEOUT = 10.0
 
-# How long a client may read nothing of a response, in seconds, and how long once the
+# How long a client may read nothing of a response, in seconds: in general, and once the
 # server shuts down.
 STALL_TIMEOUT = 60.0
 SHUTDOWN_STALL_TIMEOUT = 3.0
@@ -71,7 +71,7 @@ class LimitedProtocol(FramedProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Parse data; limit heads, trailers and whatever else is not content."""
+        """Parse data; limit headers, trailers and all else that is not content."""
         self._has_progress = False
         super().data_received(data)
         if self._has_progress:
@@ -135,7 +135,7 @@ class LimitedProtocol(FramedProtocol):
         super().resume_writing()
 
     def shutdown(self) -> None:
-        """Announce the end with the next response, and wait for it for a moment."""
+        """Close the connection after the next response, which must come soon."""
         self._shared.is_draining = True
         if not self.unanswered:
             self._limit.set(DRAIN_TIMEOUT)

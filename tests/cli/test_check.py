@@ -147,7 +147,7 @@ async def test_uploads_and_deletions_meanwhile(
 async def test_database_that_is_down(config: Config, capsys: Captured) -> None:
     config.database_url = 'postgresql://127.0.0.1:1/images'
     assert await ask(config) == 1
-    assert "asgilook: The database can't be reached now." in capsys.readouterr().err
+    assert 'asgilook: The database is unavailable.' in capsys.readouterr().err
 
 
 async def test_folder_without_a_database(config: Config, photo: bytes) -> None:

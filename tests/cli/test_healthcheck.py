@@ -79,7 +79,7 @@ def test_wait(tmp_path: Path) -> None:
 def test_no_service(capsys: Captured) -> None:
     assert main(['healthcheck', '--url', f'http://{HOST}:1']) == 1
     captured = capsys.readouterr()
-    assert captured.out == 'no answer: [Errno 111] Connection refused\n'
+    assert captured.out == 'no response: [Errno 111] Connection refused\n'
     assert captured.err == ''
 
 
@@ -87,13 +87,13 @@ def test_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(healthcheck, 'TIMEOUT', 0.01)
     with closing(socket.create_server((HOST, 0))) as server:
         url = f'http://{HOST}:{server.getsockname()[1]}'
-        assert check_health(url) == (False, 'no answer: timed out')
+        assert check_health(url) == (False, 'no response: timed out')
 
 
 @pytest.mark.parametrize(
     ('answer', 'state'),
     [
-        (b'nonsense\r\n\r\n', (False, 'no answer: nonsense\r\n')),
+        (b'nonsense\r\n\r\n', (False, 'no response: nonsense\r\n')),
         (b'HTTP/1.1 200 OK\r\n\r\n{}', (True, 'HTTP status 200')),
         (b'HTTP/1.1 200 OK\r\n\r\n[]', (True, 'HTTP status 200')),
         (b'HTTP/1.1 503 No\r\n\r\n\xff', (False, 'HTTP status 503')),

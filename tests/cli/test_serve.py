@@ -125,7 +125,7 @@ def test_folder_url_that_cannot_be_created_stops_the_start(
 def test_incompatible_settings_stop_the_start(
     stops: Check,
 ) -> None:
-    problem = 'needs a database too: set ASGI_LOOK_DATABASE_URL'
+    problem = 'also requires a database: set ASGI_LOOK_DATABASE_URL'
     stops('ASGI_LOOK_STORAGE_URL', 's3://images', problem)
 
 

@@ -192,7 +192,7 @@ async def test_frozen_server_fails_calls_within_timeout(
     proxy.thaw()
     await wait_until_usable(index)
     assert (await index.page(1)).images == [IMAGE]
-    assert 'no answer in 1 s' in logged(caplog)[0]
+    assert 'no response in 1 s' in logged(caplog)[0]
 
 
 @pytest.mark.usefixtures('short_timeouts')

@@ -110,7 +110,7 @@ def test_service_starts_without_a_folder(
     monkeypatch.setattr(tempfile, 'tempdir', str(base / 'missing'))
     with shared_folder(2):
         assert ENVIRONMENT_VARIABLE not in os.environ
-    assert 'each worker has metrics of its own' in caplog.text
+    assert 'no folder for shared metrics' in caplog.text
 
 
 def test_folders_of_killed_services_are_removed(base: Path) -> None:

@@ -77,7 +77,7 @@ def test_missing_redis_py(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     shown = url.replace('s3cret', '***')
     assert str(raised.value) == (
         f'ASGI_LOOK_REDIS_HOST={shown!r}: needs redis: '
-        "pip install '.[redis]' in the folder of asgilook"
+        "run pip install '.[redis]' in the project's folder"
     )
 
 
@@ -91,7 +91,7 @@ def test_missing_redis_py_stops_the_start() -> None:
         assert ended.returncode != 0
         (line,) = ended.stderr.splitlines()
         assert 'ASGI_LOOK_REDIS_HOST=' in line
-        assert "needs redis: pip install '.[redis]' in" in line
+        assert "needs redis: run pip install '.[redis]' in" in line
 
 
 def test_redis_py_is_imported_only_if_needed() -> None:

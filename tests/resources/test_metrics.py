@@ -494,7 +494,7 @@ class Uvicorn(Server):
 def test_uvicorn_without_a_shared_folder_logs_once(tmp_path: Path) -> None:
     with Uvicorn(tmp_path) as server:
         assert server.get('/metrics').status == 200
-        assert server.log.count('metrics count one process only') == 1
+        assert server.log.count('metrics are those of one process') == 1
 
 
 def test_uvicorn_with_a_shared_folder(

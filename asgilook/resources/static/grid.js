@@ -121,7 +121,7 @@ function drawNotes() {
   $('count').textContent = collection.hasMore ? `${count}+` : length ? count : '';
   $('more').hidden = !collection.hasMore;
   $('note').hidden = length > 0;
-  $('note').textContent = 'No pictures yet. The first one could be yours.';
+  $('note').textContent = 'No pictures yet. Upload the first one.';
 }
 
 // Scroll to a card, if necessary, and return its link.
