@@ -28,6 +28,11 @@ def log_messages() -> set[str]:
     }
 
 
+def pattern(text: str) -> str:
+    """Return a regular expression for a text with gaps."""
+    return '.+'.join(map(re.escape, text.split(GAP)))
+
+
 def _of_module(module: ast.Module) -> Iterator[str]:
     functions = [node for node in ast.walk(module) if isinstance(node, Function)]
     constants = _assigned(module)

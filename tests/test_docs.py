@@ -10,7 +10,7 @@ from asgilook.cli.main import main
 from asgilook.config import settings
 from asgilook.setting_names import ENV_PREFIX
 
-from .log_messages import GAP, PACKAGE, log_messages
+from .log_messages import PACKAGE, log_messages, pattern
 
 ROOT = Path(__file__).parent.parent
 
@@ -60,11 +60,6 @@ def deploy() -> str:
 @pytest.fixture(scope='module')
 def troubleshooting() -> str:
     return (ROOT / 'docs' / 'troubleshooting.md').read_text(encoding='utf-8')
-
-
-def pattern(text: str) -> str:
-    """Return a regular expression for a text with gaps."""
-    return '.+'.join(map(re.escape, text.split(GAP)))
 
 
 def test_troubleshooting_explains_every_warning_and_error(troubleshooting: str) -> None:
@@ -140,13 +135,14 @@ def test_readme_has_the_commands_of_the_command_line(
 
 
 def test_docs_name_options_of_the_command_line(
-    readme: str, deploy: str, capsys: pytest.CaptureFixture[str]
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    lines = re.findall(r'asgilook (serve|healthcheck|import)( .*)', readme + deploy)
-    assert len(lines) >= 6
+    text = '\n'.join((ROOT / page).read_text('utf-8') for page in PAGES)
+    lines = re.findall(r'asgilook (serve|healthcheck|import|check)( .*)', text)
+    assert len(lines) >= 12
     for command, rest in lines:
         with pytest.raises(SystemExit):
             main([command, '--help'])
         known = capsys.readouterr().out
-        options = re.findall(r'(?<=[ `])--[a-z]+', rest)
+        options = re.findall(r'(?<=[ `])--[a-z-]+', rest)
         assert [option for option in options if option not in known] == []
