@@ -1,4 +1,4 @@
-"""Files that are small, but not for who decodes them."""
+"""Small files that take much memory or time to decode."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def webp_pixels(side: int = 16_383) -> bytes:
 
 
 def png_pixels(side: int = 9_000) -> bytes:
-    """Return grey pixels of 16 bits, all of them black."""
+    """Return gray pixels of 16 bits, all of them black."""
     packer = zlib.compressobj(1)
     row = bytes(1 + 2 * side)
     rows = b''.join([*(packer.compress(row) for _ in range(side)), packer.flush()])
@@ -66,7 +66,7 @@ def chunks(count: int = 200_000, name: bytes = b'tEXt', size: int = 0) -> bytes:
 
 
 def comments(count: int = 500_000) -> bytes:
-    """Return a JPEG with as many empty comments."""
+    """Return a JPEG with `count` empty comments."""
     return insert(encode(Image.new('L', (8, 8)), 'JPEG'), segment(0xFE, b'') * count)
 
 

@@ -1,4 +1,4 @@
-"""Pictures made in code, the same ones every time: no binary files in the tests."""
+"""Pictures generated in code, so that the tests need no binary files."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def decode(data: bytes) -> Image.Image:
 
 
 def decode_as(plugin: type[Plugin], data: bytes) -> Plugin:
-    """Return all the pixels of a file, and what only this plugin tells."""
+    """Return all the pixels of a file, and what only this plugin reports."""
     image = decode(data)
     assert isinstance(image, plugin)
     return image
@@ -61,7 +61,7 @@ def scene(width: int, height: int, seed: int = 0) -> Image.Image:
 
 
 def soft(width: int, height: int, seed: int = 0) -> Image.Image:
-    """Return a picture without edges, of which no JPEG takes much away."""
+    """Return a picture without edges, which JPEG hardly changes."""
     few = Image.frombytes('RGB', (4, 3), random.Random(seed).randbytes(36))
     return few.resize((width, height), Image.Resampling.BICUBIC)
 
@@ -79,10 +79,10 @@ def png(
 
 
 def corners(width: int, height: int) -> Image.Image:
-    """Return a picture in four colours: see CORNERS."""
+    """Return a picture in four colors: see CORNERS."""
     image = Image.new('RGB', (width, height))
-    for (x, y), colour in CORNERS.items():
-        image.paste(colour, (x * width // 2, y * height // 2, width, height))
+    for (x, y), color in CORNERS.items():
+        image.paste(color, (x * width // 2, y * height // 2, width, height))
     return image
 
 
@@ -105,7 +105,7 @@ def exif(orientation: int = 1) -> bytes:
 
 
 def camera(image: Image.Image, orientation: int = 1, **save_options: Any) -> bytes:
-    """Return a JPEG as cameras make them: every kind of metadata, and a trailer."""
+    """Return a JPEG like those of cameras: every kind of metadata, and a trailer."""
     save_options = {'icc_profile': SRGB, 'quality': 92} | save_options
     data = encode(
         image,
@@ -125,7 +125,7 @@ def mpo(width: int, height: int) -> bytes:
 
 
 def animation(format_: str, first: str = 'lime') -> bytes:
-    """Return a GIF, PNG or WebP of three frames of plain colour."""
+    """Return a GIF, PNG or WebP of three frames of plain color."""
     frames = [Image.new('RGB', (48, 32), name) for name in (first, 'red', 'blue')]
     return encode(
         frames[0],
@@ -167,7 +167,7 @@ def profile(primaries: tuple[tuple[float, ...], ...], gamma: float = 2.2) -> byt
     return _profile(b'mntr', b'RGB ', b'XYZ ', tags)
 
 
-def grey_profile(gamma: float) -> bytes:
+def gray_profile(gamma: float) -> bytes:
     """Return a profile of one channel."""
     return _profile(b'mntr', b'GRAY', b'XYZ ', {'kTRC': _curve(gamma)})
 

@@ -64,7 +64,7 @@ def require(program: str) -> str:
 
 
 def unprivileged() -> tuple[str, ...]:
-    """Return a command to start a program by, for which permissions of files count."""
+    """Return a command that starts a program to which file permissions apply."""
     if os.geteuid() != 0:
         return ()
     return require('setpriv'), '--bounding-set', '-dac_override,-dac_read_search'

@@ -46,11 +46,11 @@ def test_app_has_the_routes_of_the_contract(config: Config) -> None:
     }
 
 
-def test_app_is_one_of_falcon(config: Config) -> None:
+def test_app_is_a_falcon_app(config: Config) -> None:
     assert isinstance(create_app(config), falcon.asgi.App)
 
 
-def test_app_without_config_takes_the_environment(
+def test_app_without_config_reads_the_environment(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv('ASGI_LOOK_STORAGE_PATH', str(tmp_path / 'images'))
@@ -62,7 +62,7 @@ def test_app_without_config_takes_the_environment(
     assert os.listdir(tmp_path / 'images') == [image['id']]
 
 
-def test_app_touches_nothing_before_its_start(config: Config) -> None:
+def test_app_has_no_effect_before_its_start(config: Config) -> None:
     tries: list[Any] = []
     config.create_redis_pool = tries.append  # type: ignore[assignment]
     create_app(config)
@@ -108,7 +108,9 @@ async def test_app_starts_again(config: Config, photo: bytes) -> None:
     assert len(files(config)) == 3
 
 
-async def test_app_leaves_nothing_open(config: Config, photo: bytes) -> None:
+async def test_app_closes_all_files_and_connections(
+    config: Config, photo: bytes
+) -> None:
     def descriptors() -> int:
         return len(os.listdir('/proc/self/fd'))
 

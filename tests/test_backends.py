@@ -169,7 +169,7 @@ def test_delete(client: TestClient, photo: bytes) -> None:
 def test_delete_without_its_file(
     config: Config, sqlite: str, photo: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A database says what exists: its file may be gone, or be out of reach."""
+    """The database states which images exist, even if a file is missing."""
     config.api_token, config.database_url = 's3cret', sqlite
     client = TestClient(create_app(config))
     image = post(client, photo)
@@ -200,8 +200,8 @@ def test_machines_agree(client: TestClient, other: TestClient) -> None:
         assert client.simulate_get('/images').json == images
 
 
-def test_id_that_comes_back(machine: Any) -> None:
-    """A database keeps what it lists; of a folder alone, the files are the truth."""
+def test_repeated_id(machine: Any) -> None:
+    """A database keeps the first image; without one, the last file is kept."""
     config = machine(1)
     config.uuid_generator = lambda: uuid.UUID(int=1)
     client = TestClient(create_app(config))
@@ -305,7 +305,7 @@ def test_package_that_is_missing_stops_the_start(tmp_path: Path, package: str) -
     assert f": needs {package}: run pip install '.[{extra}]' in" in line
 
 
-def test_nothing_of_an_extra_is_imported_unasked(tmp_path: Path) -> None:
+def test_extras_are_imported_only_if_needed(tmp_path: Path) -> None:
     code = (
         'import sys; import asgilook.asgi; '
         "print({'sqlalchemy', 'asyncpg', 'aiosqlite', 'obstore'} & {*sys.modules})"

@@ -170,7 +170,7 @@ def test_cache_memory_drops_what_was_used_least(config: Config, image: Json) -> 
     assert tier(uris[1]) == '=redis'
 
 
-def test_cache_tells_the_state_of_redis(config: Config) -> None:
+def test_cache_reports_the_state_of_redis(config: Config) -> None:
     async def state() -> str:
         cache = RedisCache(config)
         await cache.process_startup({}, {})
@@ -198,7 +198,7 @@ def test_query_is_not_cached(
     assert redis.keys() == set()
 
 
-def test_page_is_never_taken_for_the_list(
+def test_page_is_not_cached_as_the_list(
     config: Config, client: TestClient, photo: bytes
 ) -> None:
     images = [place(config, photo, number) for number in range(2)]
@@ -253,7 +253,7 @@ def test_errors_are_not_cached(
     assert redis.keys() == set()
 
 
-def test_not_modified_asks_no_redis(
+def test_not_modified_needs_no_redis(
     config: Config, client: TestClient, image: Json, redis: RedisServer
 ) -> None:
     for uri in ('/images', image['image'], *image['thumbnails']):

@@ -64,7 +64,7 @@ def test_other_variables_are_ignored() -> None:
     )
 
 
-def test_config_makes_no_folder(tmp_path: Any) -> None:
+def test_config_creates_no_folder(tmp_path: Any) -> None:
     Config({'ASGI_LOOK_STORAGE_PATH': str(tmp_path / 'images')})
     assert list(tmp_path.iterdir()) == []
 

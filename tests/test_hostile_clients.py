@@ -43,7 +43,7 @@ UPGRADES = [
 
 
 class Request(NamedTuple):
-    """A request, and what is expected of its response."""
+    """A request, and the expected response."""
 
     name: str
     method: str

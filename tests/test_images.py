@@ -87,7 +87,9 @@ def test_upload_of_any_content_type(
     assert client.simulate_get(result.json['image']).status_code == 200
 
 
-def test_upload_json_says_what_get_says(client: TestClient, upload: Upload) -> None:
+def test_upload_returns_the_same_json_as_get(
+    client: TestClient, upload: Upload
+) -> None:
     image = upload()
     result = client.simulate_get(image['image'])
     assert result.headers['last-modified'] == image['modified']
@@ -182,14 +184,14 @@ def test_upload_past_deadline(config: Config, reject: Callable[..., Result]) -> 
     assert files(config) == set()
 
 
-def test_upload_without_room(
+def test_upload_to_a_full_disk(
     reject: Callable[..., Result], photo: bytes, file_size_limit: None
 ) -> None:
     assert len(photo) > FILE_SIZE
     reject(507, photo)
 
 
-def test_upload_without_room_for_jpeg(
+def test_upload_whose_jpeg_fills_the_disk(
     reject: Callable[..., Result], file_size_limit: None
 ) -> None:
     body = samples.encode(samples.scene(512, 256), 'WEBP', quality=5)
@@ -202,7 +204,7 @@ def test_upload_without_room_for_jpeg(
     ('code', 'status'),
     [(errno.ENOSPC, 507), (errno.EDQUOT, 507), (errno.EIO, 503), (errno.EROFS, 503)],
 )
-def test_upload_onto_failing_disk(
+def test_upload_to_a_failing_disk(
     reject: Callable[..., Result],
     monkeypatch: pytest.MonkeyPatch,
     function: str,
@@ -228,7 +230,7 @@ def test_upload_out_of_memory(
     assert reject(503, body).headers['retry-after'] == '1'
 
 
-def test_upload_with_unforeseen_error(
+def test_upload_with_an_unexpected_error(
     reject: Callable[..., Result],
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
@@ -484,7 +486,7 @@ def test_other_methods(client: TestClient, image: Json, method: str, uri: str) -
 
 
 @pytest.mark.parametrize('accept', ['image/*', 'text/xml', 'nonsense', '*/*;q=0'])
-def test_errors_have_a_body_for_all(client: TestClient, accept: str) -> None:
+def test_errors_have_a_body_whatever_accept_is(client: TestClient, accept: str) -> None:
     uri = f'/images/{UNKNOWN}.jpeg'
     assert problem(client.simulate_get(uri, headers={'Accept': accept}), 404)
 
@@ -814,7 +816,7 @@ def test_cache_tags(client: TestClient, image: Json) -> None:
 def test_large_image_that_cannot_be_opened(
     config: Config, image: Json, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It gets a status, as its file is opened before the head is sent."""
+    """It gets an error status, as the file is opened before the headers are sent."""
     config.cache_body_size = 1000
     client = TestClient(create_app(config))
 

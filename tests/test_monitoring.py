@@ -69,7 +69,7 @@ TOTALS = ('process_max_fds{job="asgilook"} 100x60', DURATION % '+Inf')
 
 
 def promtool(*arguments: str, text: bytes = b'') -> str:
-    """Run promtool on a text; return what it prints, which is for a success only."""
+    """Run promtool on a text; return its output if it succeeds."""
     command = [require('promtool'), *arguments]
     done = subprocess.run(command, input=text, capture_output=True, check=False)
     assert done.returncode == 0, done

@@ -53,9 +53,9 @@ def client(
     return falcon.testing.TestClient(create_app(config))
 
 
-def draw(width: int, height: int, colour: str) -> bytes:
+def draw(width: int, height: int, color: str) -> bytes:
     picture = io.BytesIO()
-    PIL.Image.new('RGB', (width, height), colour).save(picture, 'PNG')
+    PIL.Image.new('RGB', (width, height), color).save(picture, 'PNG')
     return picture.getvalue()
 
 

@@ -83,7 +83,7 @@ def test_no_service(capsys: Captured) -> None:
     assert captured.err == ''
 
 
-def test_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_response(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(healthcheck, 'TIMEOUT', 0.01)
     with closing(socket.create_server((HOST, 0))) as server:
         url = f'http://{HOST}:{server.getsockname()[1]}'

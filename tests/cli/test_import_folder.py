@@ -105,7 +105,7 @@ def test_import_restores_deleted_images(
     assert files(config) == ids(folder)
 
 
-def test_import_of_what_is_stored_but_not_listed(
+def test_import_of_a_stored_but_unlisted_image(
     config: Config, folder: Path, capsys: Captured, tmp_path: Path
 ) -> None:
     config.database_url = f'sqlite://{tmp_path}/index.db'
@@ -131,7 +131,9 @@ def test_import_of_equal_files(
     assert files(config) == ids(folder)
 
 
-def test_import_of_nothing(config: Config, tmp_path: Path, capsys: Captured) -> None:
+def test_import_of_an_empty_folder(
+    config: Config, tmp_path: Path, capsys: Captured
+) -> None:
     (tmp_path / 'empty').mkdir()
     assert import_folder(config, str(tmp_path / 'empty')) == 0
     assert capsys.readouterr() == ('imported 0, already present 0, rejected 0\n', '')
@@ -244,7 +246,7 @@ def test_import_of_the_storage_itself(
     ('path', 'reason'),
     [('none', 'No such file or directory'), ('pictures/a.jpg', 'Not a directory')],
 )
-def test_import_of_no_folder(
+def test_import_of_an_invalid_folder(
     config: Config, folder: Path, path: str, reason: str
 ) -> None:
     with pytest.raises(ConfigError, match=reason):
@@ -354,7 +356,7 @@ def test_read_pipe_without_a_writer(tree: Path) -> None:
 
 
 @pytest.mark.parametrize('path', ['/dev/zero', '/'])
-def test_read_of_no_regular_file(path: str) -> None:
+def test_read_of_a_special_file(path: str) -> None:
     with pytest.raises((InvalidRequest, IsADirectoryError)):
         read(path, 9)
 

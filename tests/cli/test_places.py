@@ -75,7 +75,7 @@ def test_settings_of_a_folder_that_may_become_available(
 
 
 @pytest.mark.parametrize('path', ['file', 'file/images', 'x' * 300])
-def test_settings_of_a_path_that_is_no_folder(
+def test_settings_of_a_path_that_cannot_be_a_folder(
     config: Config, tmp_path: Path, path: str
 ) -> None:
     (tmp_path / 'file').touch()
@@ -86,7 +86,7 @@ def test_settings_of_a_path_that_is_no_folder(
     assert raised.value.value == config.storage_path
 
 
-async def test_folder_that_cannot_be_open_place(config: Config, tmp_path: Path) -> None:
+async def test_folder_that_cannot_be_opened(config: Config, tmp_path: Path) -> None:
     (tmp_path / 'file').touch()
     config.storage_path = str(tmp_path / 'file' / 'images')
     with pytest.raises(ConfigError, match='Not a directory'):

@@ -43,7 +43,7 @@ async def test_stream_of_uploads_and_deletions(config: Config, photo: bytes) -> 
     assert events == [('image', image), ('deleted', {'id': image['id']})]
 
 
-def test_rejected_upload_is_no_event(
+def test_rejected_upload_sends_no_event(
     config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config.create_redis_pool = no_redis
@@ -117,7 +117,7 @@ def test_redis_restarts_three_times(tmp_path: Path, photo: bytes) -> None:
 
 
 def test_redis_is_frozen_and_killed(tmp_path: Path, photo: bytes) -> None:
-    """Streams go on through all of it."""
+    """The streams stay open throughout."""
     redis = RedisServer(tmp_path)
     server = Server(tmp_path, '--workers', '2', redis_host=redis.url)
     with redis, server:
@@ -139,7 +139,7 @@ def test_redis_is_frozen_and_killed(tmp_path: Path, photo: bytes) -> None:
             server.stop()
 
 
-def test_garbage_in_redis_is_no_reload(tmp_path: Path, photo: bytes) -> None:
+def test_garbage_in_redis_causes_no_reload(tmp_path: Path, photo: bytes) -> None:
     with (
         RedisServer(tmp_path) as redis,
         Server(tmp_path, redis_host=redis.url) as server,

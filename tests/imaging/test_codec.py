@@ -17,7 +17,7 @@ def file_size_limit() -> Iterator[None]:
     resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-def test_no_room_is_out_of_memory(file_size_limit: None) -> None:
+def test_full_memory_file_raises_memory_error(file_size_limit: None) -> None:
     with pytest.raises(MemoryError):
         codec.to_jpeg(samples.scene(96, 64), {'quality': 85})
 

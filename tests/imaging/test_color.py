@@ -195,7 +195,7 @@ def test_rgb_profile(primaries: Primaries, rgb: tuple[int, ...]) -> None:
 
 @pytest.mark.parametrize('gamma', [1.0, 1.8, 2.2])
 def test_gray_profile(gamma: float) -> None:
-    image = flat(samples.ramp(), samples.grey_profile(gamma))
+    image = flat(samples.ramp(), samples.gray_profile(gamma))
     assert image.mode == 'L'
     assert all(
         abs(column(image, x) - curve((x / 255) ** gamma)) <= 2 for x in range(256)
@@ -233,7 +233,7 @@ def test_transparent_image_with_profile() -> None:
         (samples.SRGB, 'RGB', True),
         (samples.profile(samples.ADOBE_RGB), 'RGB', False),
         (samples.profile(samples.DISPLAY_P3), 'RGB', False),
-        (samples.grey_profile(2.2), 'L', False),
+        (samples.gray_profile(2.2), 'L', False),
         (samples.cmyk_profile(), 'CMYK', False),
         (b'', 'RGB', True),
     ],
@@ -248,7 +248,7 @@ def test_srgb_is_recognized(icc: bytes, mode: str, same: bool) -> None:
         b'garbage',
         bytes(200),
         samples.profile(samples.ADOBE_RGB)[:200],
-        samples.grey_profile(1.0),
+        samples.gray_profile(1.0),
         samples.cmyk_profile(),
         ImageCms.ImageCmsProfile(ImageCms.createProfile('LAB')).tobytes(),
         ImageCms.ImageCmsProfile(ImageCms.createProfile('XYZ')).tobytes(),

@@ -103,7 +103,7 @@ def test_without_shared_memory_the_folder_is_temporary(
         assert len([*base.iterdir()]) == 1
 
 
-def test_service_starts_without_a_folder(
+def test_service_starts_without_a_metrics_folder(
     base: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(worker_files, '_SHARED_MEMORY', str(base / 'missing'))

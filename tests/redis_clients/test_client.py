@@ -129,7 +129,7 @@ async def test_redis_becomes_available(
     assert available == 'WARNING Redis is available again'
 
 
-async def test_unavailable_redis_is_not_asked(
+async def test_unavailable_redis_gets_no_commands(
     client: Redis, connector: Connector, redis: RedisServer, clock: Clock
 ) -> None:
     connector.down = True

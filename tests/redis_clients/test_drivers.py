@@ -186,6 +186,6 @@ async def test_driver_without_address(library: str) -> None:
 
 
 @pytest.mark.parametrize('library', ['redis-py', 'from_url'])
-async def test_url_that_redis_py_rejects_is_no_error(library: str) -> None:
+async def test_url_that_redis_py_rejects_raises_no_error(library: str) -> None:
     client = Redis(DRIVERS[library](address='http://one'), 10)
     assert await client.get('key', 9) is None

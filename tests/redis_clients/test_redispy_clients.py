@@ -1,4 +1,4 @@
-"""The service with a Redis that only redis-py can talk to: real processes all."""
+"""The service with a Redis that only redis-py supports; all are real processes."""
 
 from __future__ import annotations
 

@@ -346,7 +346,7 @@ def test_upload_is_retried_while_the_service_is_busy(
     assert answers == []
 
 
-def test_lost_answer_is_retried_without_a_second_image(
+def test_lost_response_is_retried_without_a_second_image(
     window: Window, server: Server, pictures: list[Path]
 ) -> None:
     keys = []

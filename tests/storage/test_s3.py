@@ -214,9 +214,7 @@ def test_large_object_takes_little_memory(bucket: str, tmp_path: Path) -> None:
 # -- this machine -----------------------------------------------------------------
 
 
-def test_nothing_is_left_on_this_machine(
-    storage: ObjectStorage, tmp_path: Path
-) -> None:
+def test_no_local_file_is_left(storage: ObjectStorage, tmp_path: Path) -> None:
     new = storage.create()
     new.file.write(b'content')
     new.file.flush()
@@ -224,16 +222,14 @@ def test_nothing_is_left_on_this_machine(
     new.close()
 
 
-def test_folder_of_this_machine_is_gone(storage: ObjectStorage, tmp_path: Path) -> None:
+def test_local_folder_is_missing(storage: ObjectStorage, tmp_path: Path) -> None:
     os.rmdir(tmp_path / 'work')
     assert not storage.is_usable()
     with pytest.raises(StorageUnavailable):
         storage.create()
 
 
-def test_disk_of_this_machine_is_full(
-    storage: ObjectStorage, file_size_limit: None
-) -> None:
+def test_local_disk_is_full(storage: ObjectStorage, file_size_limit: None) -> None:
     new = storage.create()
     new.file.write(b'x' * (FILE_SIZE + 1))
     with pytest.raises(StorageFull):
@@ -368,7 +364,7 @@ def silent(monkeypatch: pytest.MonkeyPatch) -> Iterator[Silent]:
     server.stop()
 
 
-def test_store_that_does_not_answer(
+def test_store_that_does_not_respond(
     silent: Silent,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -386,7 +382,7 @@ def test_store_that_does_not_answer(
     storage.stop()
 
 
-def test_store_that_did_not_answer_is_left_alone(
+def test_store_that_did_not_respond_gets_no_requests(
     silent: Silent,
     tmp_path: Path,
     call: Callable[[ObjectStorage], object],
@@ -408,7 +404,7 @@ def test_store_that_did_not_answer_is_left_alone(
     storage.stop()
 
 
-def test_store_that_comes_back(
+def test_store_that_recovers(
     silent: Silent,
     bucket: str,
     tmp_path: Path,

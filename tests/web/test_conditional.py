@@ -38,7 +38,7 @@ class Site:
         }
 
     def get(self, name: str, headers: dict[str, str]) -> Result:
-        """Send headers in which ETAG and DATE stand for those of the resource."""
+        """Send a GET in which ETAG and DATE stand for those of the resource."""
         return self.send('GET', name, headers)
 
     def send(self, method: str, name: str, headers: dict[str, str]) -> Result:

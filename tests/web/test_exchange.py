@@ -1,4 +1,4 @@
-"""Responses that apps send, as the client receives them."""
+"""Responses of apps, as clients receive them."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ async def test_content_is_delimited(
         App(b'', status=999),
     ],
 )
-async def test_head_that_no_client_could_parse(
+async def test_malformed_headers_are_rejected(
     app: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     status, lines, content, closed = await answer(app, GET)
@@ -167,7 +167,7 @@ async def test_head_is_sent_while_the_app_waits_for_the_client() -> None:
     connection.hang_up()
 
 
-async def test_head_of_a_stream_is_sent_before_its_content() -> None:
+async def test_headers_of_a_stream_are_sent_before_its_content() -> None:
     ready = asyncio.Event()
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -185,7 +185,7 @@ async def test_head_of_a_stream_is_sent_before_its_content() -> None:
     connection.hang_up()
 
 
-async def test_app_that_sends_to_a_client_that_is_gone() -> None:
+async def test_app_that_sends_to_a_disconnected_client() -> None:
     sent = []
 
     async def app(scope: Any, receive: Any, send: Any) -> None:

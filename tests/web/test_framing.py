@@ -1,4 +1,4 @@
-"""Requests that are hard to tell apart, cut into segments at any place."""
+"""Requests that are hard to distinguish, cut into segments at any place."""
 
 from __future__ import annotations
 

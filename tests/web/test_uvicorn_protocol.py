@@ -240,7 +240,7 @@ async def test_endless_trailer_or_chunk_extension_ends_the_connection(
             assert not rest or rest.startswith(b'HTTP/1.1 400 ')
 
 
-async def test_content_is_no_header(
+async def test_content_does_not_count_as_header(
     connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A long body or pipeline before the beginning of a head does not count."""
