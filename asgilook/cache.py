@@ -5,7 +5,7 @@ is used only if the resource would send that ETag now. So a list that was read b
 POST or DELETE and stored after it is a miss, as is a thumbnail of another quality or of
 a deleted image. Correctness does not depend on invalidation, which only frees memory.
 
-The memory tier also answers plain hits and their 304s before Falcon sees the request.
+The memory tier also serves plain hits and their 304s before Falcon sees the request.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Cost of a large storage folder: start, memory, pages of the list, an upload.
 
 Run it as `python -m benchmarks.folder [IMAGES ...]`. The images are copies of one small
-JPEG, each with a name and a time of its own.
+JPEG, with different names and times.
 """
 
 from __future__ import annotations

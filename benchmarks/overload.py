@@ -1,4 +1,4 @@
-"""Benchmark of overload: ten times as many renders are requested as can be done.
+"""Overload: ten times as many renders are requested as the service can do.
 
 Run it as `python -m benchmarks.overload`. Large thumbnails exceed `cache_body_size`
 here, so each request renders them; small ones are hits.

@@ -1,4 +1,4 @@
-"""Pictures to measure with: made ones that are to a codec what a photo is."""
+"""Synthetic pictures that are as hard to compress as photos."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import io
 import numpy as np
 from PIL import Image
 
-# At quality 85 such a picture of 12 megapixels is a file of some 2.3 MB.
+# At quality 85, such a picture of 12 megapixels takes about 2.3 MB.
 FALLOFF = 1.4
 CONTRAST = 50
 GRAIN = 3
@@ -17,7 +17,7 @@ ORIENTATION = 0x0112
 
 
 def photo(width: int, height: int, seed: int = 1) -> bytes:
-    """Make a baseline JPEG, 4:2:0, as much of it coarse and fine as in a photo."""
+    """Make a baseline JPEG, 4:2:0, with coarse and fine detail as in a photo."""
     random = np.random.default_rng(seed)
     planes = [
         _plane(random, width, height, CONTRAST, GRAIN),
@@ -47,7 +47,8 @@ def _plane(
 
 
 def turned(jpeg: bytes) -> bytes:
-    """Return the same file with an EXIF orientation of 6: to be turned by a quarter."""
+    """Return the same file with an EXIF orientation of 6: to be rotated by 90
+    degrees."""
     exif = Image.Exif()
     exif[ORIENTATION] = 6
     content = exif.tobytes()

@@ -1,9 +1,9 @@
 """Pillow's own operations on a picture of 12 megapixels: when is the GIL free?
 
 Run it as `python -m benchmarks.pillow [PYTHON ...]`. For each operation it prints the
-time of a processor, how much of it no other thread of Python can run, and what a
-second thread gains (2: all, 1: nothing). Each further interpreter, with another Pillow
-in it (and numpy), is measured in turn. simplejpeg takes part where it is installed.
+processor time, the share of it during which no other Python thread can run, and the
+gain from a second thread (2: all, 1: nothing). Further interpreters, with another
+Pillow (and numpy), are measured in turn, and simplejpeg if it is installed.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ def simple_operations(data: bytes) -> dict[str, Job]:
 
 
 def held(job: Job) -> float:
-    """Return how long another thread got no turn, as a part of the job."""
+    """Return the share of the job during which another thread could not run."""
     waited, done = 0.0, threading.Event()
 
     def tick() -> None:
@@ -173,7 +173,7 @@ class Interpreter:
         return statistics.median(figures[name][column] for figures in self.rounds)
 
     def faster(self, name: str, other: Interpreter) -> float:
-        """Return how much less of a processor an operation takes than the other's."""
+        """Return the ratio of the other interpreter's processor time to this one's."""
         return statistics.median(
             theirs[name]['ms'] / ours[name]['ms']
             for ours, theirs in zip(self.rounds, other.rounds, strict=True)

@@ -1,8 +1,8 @@
-"""How near thumbnails come to Lanczos on the full picture, before and after encoding.
+"""How close thumbnails are to Lanczos on the full picture, before and after encoding.
 
-Run it as `python -m benchmarks.quality [JPEG ...]`: on the files named, or else on the
-photos that scikit-image, scikit-learn and matplotlib bring, and a made one. Each is
-measured as it is and with sides that no halving meets.
+Run it as `python -m benchmarks.quality [JPEG ...]`: on the given files, or on the
+photos of scikit-image, scikit-learn and matplotlib, and a synthetic one. Each is
+measured as it is and cropped to odd sides.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ def reduced(data: bytes, size: Size) -> Image.Image:
 
 
 def thumbnail(data: bytes, size: Size) -> Image.Image:
-    """Do what `Image.thumbnail` does, but to the size that was asked for."""
+    """Do what `Image.thumbnail` does, but to the exact size."""
     image = Image.open(io.BytesIO(data))
     draft = image.draft(image.mode, (size[0] * 2, size[1] * 2))
     return image.resize(size, BICUBIC, draft[1] if draft else None, reducing_gap=2)
@@ -222,7 +222,7 @@ def read(paths: list[str]) -> dict[str, bytes]:
 
 
 def odd(data: bytes) -> bytes:
-    """Cut a picture so that every halving leaves as much over as it can."""
+    """Crop a picture so that every halving rounds down as much as possible."""
     image = Image.open(io.BytesIO(data))
     most = SCALES[-1]
     file = io.BytesIO()

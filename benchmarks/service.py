@@ -2,8 +2,8 @@
 
 Run it as `python -m benchmarks.service [JPEG ...]`. It compares this service, the
 tutorial's, thumbor (`--thumbor PYTHON`, an interpreter that has it) and libvips in bare
-threads, which reads the uploaded files and has no HTTP. Each stores the photos its own
-way. They take turns within each round; a figure is the median of the rounds.
+threads, which reads the uploaded files and has no HTTP. Each stores the photos in its
+own way. They take turns within each round; figures are medians of the rounds.
 """
 
 from __future__ import annotations
@@ -145,7 +145,7 @@ def measure_libvips(folder: str, photos: list[Photo]) -> Figures:
 
 
 def vips_thumbnails(jobs: list[tuple[str, Size]]) -> float:
-    """Return how many thumbnails a second the threads of this process make."""
+    """Return how many thumbnails per second the threads of this process make."""
     import pyvips
 
     pyvips.cache_set_max(0)
@@ -160,7 +160,7 @@ def vips_thumbnails(jobs: list[tuple[str, Size]]) -> float:
 
 
 def rate(function: Callable[[Any], object], jobs: Sequence[Any], threads: int) -> float:
-    """Return how many jobs a second some threads do."""
+    """Return how many jobs per second some threads do."""
     with ThreadPoolExecutor(threads) as executor:
         start = time.perf_counter()
         for _ in executor.map(function, jobs):

@@ -1,4 +1,4 @@
-"""Pictures a second: the tutorial's way, this project's and libvips, in one run.
+"""Pictures per second: the tutorial's code, this project's and libvips, in one run.
 
 Run it as `python -m benchmarks.transform [JPEG ...]`. They take turns on the named
 files, or on made pictures of 12 and 2 megapixels, with one thread and with two, each in
@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor
 from functools import partial
 
-# Before libvips starts: an operation of it is to have one thread, as the others have.
+# Set before libvips starts: its operations get one thread, like the others.
 os.environ['VIPS_CONCURRENCY'] = '1'
 
 import pyvips
@@ -47,7 +47,7 @@ TARGETS = {'1/2': 4.0, '1/4': 2.0, '1/8': 1.5}
 
 
 def nothing() -> None:
-    """Take the place of a check for a deadline."""
+    """Stand in for a deadline check."""
 
 
 def memory() -> io.BufferedRandom:
@@ -112,11 +112,11 @@ def groups(data: bytes, path: str, size: Size) -> Iterator[tuple[str, dict[str, 
 
 
 def forget() -> None:
-    """Keep libvips from remembering what it has just done, and doing nothing."""
+    """Keep libvips from reusing cached results."""
     pyvips.cache_set_max(0)
 
 
-# What is to be set once in the process of each way.
+# What to set once in the process of each contender.
 SETUP: dict[str, Callable[[], None]] = {
     'tutorial': nothing,
     'ours': partial(transform.configure, MAX_PIXELS),

@@ -12,7 +12,7 @@ Rates = dict[str, list[float]]
 
 
 def rate(job: Job, threads: int, seconds: float) -> float:
-    """Return how many times a second `threads` threads together complete a job."""
+    """Return how many times per second `threads` threads together complete a job."""
     with ThreadPoolExecutor(threads) as executor:
         return sum(executor.map(_repeat, [job] * threads, [seconds] * threads))
 

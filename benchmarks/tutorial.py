@@ -1,4 +1,4 @@
-"""The tutorial's image processing and service, written from its text."""
+"""The tutorial's image processing and service, after its text."""
 
 from __future__ import annotations
 

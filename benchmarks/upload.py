@@ -1,13 +1,13 @@
-"""Uploads a second through HTTP, and the memory that many simultaneous ones take.
+"""Uploads per second through HTTP, and the memory that many simultaneous ones take.
 
 Run it as `python -m benchmarks.upload`. Four clients with keep-alive send a picture of
 12 megapixels, in turn to the service with two threads and to the tutorial's service; in
 between, two threads without HTTP do the service's work. A ratio is the median of the
 rounds.
 
-One made picture stands for all, and previews of turned pictures are made after the
-measurement, when the threads are idle: for a mix of photos and the thumbnails that
-follow, see `benchmarks.service`.
+All uploads are of one synthetic picture, and previews of rotated pictures are made
+after the measurement, when the threads are idle. For a mix of photos, and their
+thumbnails, see `benchmarks.service`.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def post(connection: http.client.HTTPConnection, body: bytes) -> tuple[int, byte
 
 
 def bare(folder: str, picture: bytes) -> None:
-    """Do all that the service does with an upload but HTTP: to a file on disk."""
+    """Do what the service does with an upload, without HTTP: store a file on disk."""
     new = atomic.NewFile(folder)
     try:
         pixels(picture, new.file)
@@ -161,7 +161,7 @@ def report(kind: str, rates: Rates) -> None:
 
 
 def flood(url: str, picture: bytes, clients: int) -> collections.Counter[str]:
-    """Send an upload from each client at once; return how often they got what."""
+    """Send an upload from each client at once; count the responses by status."""
     answers: collections.Counter[str] = collections.Counter()
     start = threading.Barrier(clients)
 
@@ -183,7 +183,7 @@ def flood(url: str, picture: bytes, clients: int) -> collections.Counter[str]:
 
 def memory(kind: str, picture: bytes, folder: str) -> None:
     for clients in SIMULTANEOUS:
-        # With the usual queue, and with one that has room for all.
+        # With the default queue, and with one for all uploads.
         for queue in sorted({64, clients}):
             settings = {
                 'ASGI_LOOK_THREADS': str(THREADS),

@@ -26,9 +26,9 @@ class Index(Protocol):
         ...
 
     async def is_current(self, image: Image) -> bool:
-        """Return whether the stored image is still this one, for a cached answer.
+        """Return whether the stored image is still this one, for a cached response.
 
-        Every cache hit asks for this, so it is cheap.
+        It is called for every cache hit, so it must be cheap.
         """
         ...
 
@@ -69,5 +69,5 @@ class Index(Protocol):
         ...
 
     async def is_usable(self) -> bool:
-        """Return whether the index answers now, and accepts changes."""
+        """Return whether the index responds now, and accepts changes."""
         ...

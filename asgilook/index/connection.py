@@ -1,6 +1,6 @@
 """Access to a database, which may be unavailable or read-only.
 
-If it can't be reached, or doesn't answer in time, all further calls fail at once while
+If it can't be reached, or doesn't respond in time, all further calls fail at once while
 a single task reconnects: no request waits for a server that is stopped or frozen.
 """
 

@@ -1,7 +1,7 @@
 """The index in PostgreSQL or SQLite, shared by any number of machines.
 
-The database alone states which images exist, so that each look-up is a query, and no
-answer is older than its request. Concurrent look-ups share a query.
+The database alone states which images exist, so each look-up is a query, and no result
+is older than its request. Concurrent look-ups share a query.
 """
 
 from __future__ import annotations
@@ -67,8 +67,8 @@ class DatabaseIndex:
     """An `Index` of the images in a database.
 
     While the database is unavailable, images that were requested recently count as
-    existing, so that caches and the storage go on serving them. Everything else raises
-    `StorageUnavailable`.
+    existing, so that caches and the storage continue to serve them. Everything else
+    raises `StorageUnavailable`.
 
     Args:
         url: `postgresql://user:password@host/name`, or `sqlite:///absolute/path`.
@@ -183,7 +183,7 @@ class DatabaseIndex:
         self._recent.pop(image_id, None)
 
     async def is_usable(self) -> bool:
-        """Return whether the database answers, and accepts changes."""
+        """Return whether the database responds, and accepts changes."""
         try:
             await self._trials.get('')
         except StorageUnavailable:

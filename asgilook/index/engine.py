@@ -1,7 +1,7 @@
 """The connections to PostgreSQL or SQLite: how they are made, shared and replaced.
 
 Every statement is a transaction of its own (autocommit): it takes one round trip, and
-its effect is durable once it has been answered.
+its effect is durable once the database has responded.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from .sqlstate import is_connection_limit
 # it is alive, and a statement that was given up is not executed later.
 STATEMENT_TIMEOUT = 1.5
 
-# Seconds without an answer after which a database counts as unavailable: more than the
-# time limit of a statement, so that a table that is only locked is no outage.
+# How long a database may not respond before it counts as unavailable, in seconds:
+# longer than the time limit of a statement, so that a locked table is no outage.
 TIMEOUT = 3.5
 
 # Maximum wait for a free connection, in seconds: more than TIMEOUT, so that a frozen

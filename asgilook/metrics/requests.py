@@ -79,7 +79,7 @@ class RequestMetrics:
         sent: int,
         seconds: float,
     ) -> None:
-        """Count a request that has been answered.
+        """Count a completed request.
 
         Args:
             route: template of the URL as in Falcon; None without a resource.

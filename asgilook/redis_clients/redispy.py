@@ -130,8 +130,8 @@ def create_client(url: str, timeout: float) -> Any:
 
     Args:
         url: any valid `redis_host`.
-        timeout: time limit of a command, in seconds: each node is asked for a fraction
-            of it, so that the next can be tried.
+        timeout: time limit of a command, in seconds: each node gets a fraction of it,
+            so that the next one can be tried.
     """
     if not has_many_nodes(url):
         return from_url(url, **_options(None))

@@ -13,7 +13,7 @@ from ..errors import AsgilookError
 T = TypeVar('T')
 ComponentState = Literal['up', 'down', 'none']
 
-# Seconds after which a component that has not answered counts as down.
+# How long a component may take to respond before it counts as down, in seconds.
 PROBE_TIMEOUT = 0.5
 
 # Counting images may use this share of a database's time.

@@ -65,7 +65,7 @@ class Storage(Protocol):
         ...
 
     def open(self, image_id: str) -> BinaryIO:
-        """Open a seekable file that reads no more than asked for.
+        """Open a seekable file that transfers no more than is read.
 
         Raises `ImageNotFound`.
         """

@@ -15,7 +15,7 @@ log = logging.getLogger('asgilook.access')
 
 
 def log_request(record: Record, scope: Scope, form: str) -> None:
-    """Log a request that has been answered; `form` is text, json or none."""
+    """Log a completed request; `form` is text, json or none."""
     if form == 'none' or not log.isEnabledFor(logging.INFO):
         return
     headers = dict(record.response_headers or ())

@@ -36,7 +36,7 @@ Count = Callable[[str | None, str, int, str | None, int, float], None]
 
 
 class ResponseCache(Protocol):
-    """A cache that can answer a request before Falcon sees it."""
+    """A cache that can respond before Falcon sees the request."""
 
     async def answer(self, record: Record) -> tuple[int, SharedHeaders, bytes] | None:
         """Return status, headers and body; None leaves the request to Falcon."""

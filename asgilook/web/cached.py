@@ -31,7 +31,7 @@ _CORS = frozenset({b'origin'})
 
 
 class DecisiveHeaders:
-    """The request headers that can change the answer to a GET of a cached URL.
+    """The request headers that can change the response to a GET of a cached URL.
 
     `Accept` is the only other one: it selects among the representations of a negotiated
     URL. Other headers, such as those that browsers and proxies add, have no effect.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from .uvicorn_protocol import LimitedProtocol
 
-# Limit on open files that a process asks the system for.
+# Limit on open files that a process requests from the system.
 MAX_OPEN_FILES = 65536
 
 

@@ -98,7 +98,7 @@ async def handle_error(
     ex: Exception,
     params: dict[str, Any],
 ) -> None:
-    """Raise the HTTP error that the table has for an exception."""
+    """Raise the HTTP error for a domain exception."""
     status = next(STATUS[kind] for kind in type(ex).__mro__ if kind in STATUS)
     headers = {}
     if status == falcon.HTTP_503:

@@ -37,14 +37,14 @@ async def _always() -> bool:
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class Representation:
-    """What a GET would answer, known before any work.
+    """The representation that a GET would return, known before any work.
 
     Attributes:
         key: names it in a cache; None if it is not to be cached.
         etag: strong entity tag, without quotes.
         content_type: media type of the body.
         headers: further headers of every response, including 304.
-        is_current: returns whether a GET would still answer this.
+        is_current: returns whether a GET would still return this.
         image: the stored image that it shows; None for a list or a static file.
         modified: Last-Modified, in whole seconds.
         images: the stored images that it lists.
@@ -62,7 +62,7 @@ class Representation:
 
 @runtime_checkable
 class Identifiable(Protocol):
-    """A resource that states what a GET would answer before it does any work."""
+    """A resource that can identify its representation before it does any work."""
 
     async def identify(
         self, req: falcon.asgi.Request, *args: Any, **kwargs: Any

@@ -35,7 +35,7 @@ def report_unparsed(scope: Scope, state: dict[str, Any], sent: int) -> None:
     _report(scope | _UNPARSED | {'state': state}, sent)
 
 
-# The rest of the scope where there is no head of a request.
+# The rest of the scope of data that is not a request.
 _UNPARSED: Scope = {'method': '-', 'path': '-', 'query_string': b'', 'headers': []}
 
 

@@ -111,5 +111,5 @@ class CanonicalUrls:
         resource: object,
         params: dict[str, object],
     ) -> None:
-        """Record which resource answers."""
+        """Record which resource handles the request."""
         record_of(req).route = req.uri_template
