@@ -132,7 +132,7 @@ async def postgresql() -> AsyncIterator[Database]:
 
 
 def actions(index: DatabaseIndex, rows: int) -> list[Callable[[], Awaitable[object]]]:
-    """Return what is measured."""
+    """Return the actions to measure."""
 
     def anywhere() -> str:
         return image_id(random.randrange(rows))

@@ -81,8 +81,8 @@ def drafted(
 ) -> Image.Image:
     """Let libjpeg scale down to `larger` times the size, and resample the rest."""
     image = Image.open(io.BytesIO(data))
-    wanted = (size[0] * larger, size[1] * larger)
-    draft = image.draft(image.mode, wanted)
+    draft_size = (size[0] * larger, size[1] * larger)
+    draft = image.draft(image.mode, draft_size)
     image.load()
     if image.size == size:
         return image

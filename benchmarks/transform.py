@@ -89,7 +89,7 @@ def tutorial_upload(data: bytes) -> bytes:
 
 
 def groups(data: bytes, path: str, size: Size) -> Iterator[tuple[str, dict[str, Job]]]:
-    """Yield what is compared: the name of an operation, and three ways to do it."""
+    """Yield the name of each operation, and three implementations of it."""
     for scale in SCALES:
         small = (size[0] // scale, size[1] // scale)
         yield (

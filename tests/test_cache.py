@@ -183,7 +183,7 @@ def test_cache_reports_the_state_of_redis(config: Config) -> None:
     assert asyncio.run(state()) == 'none'
 
 
-# What is never cached
+# Responses that are never cached
 
 
 @pytest.mark.parametrize('query', ['limit=9', 'x', '='])
@@ -390,7 +390,7 @@ ERRORS = [
     AssertionError('read only a part'),
 ]
 
-# What stands for `create_redis_pool`, by what is wrong with it.
+# Replacements for `create_redis_pool`, by their faults.
 FAULTS = {
     **{type(ex).__name__: answering(Broken(raising(ex))) for ex in ERRORS},
     'refused': raising(ConnectionRefusedError('refused')),

@@ -14,7 +14,7 @@ from asgilook.setting_names import ENV_PREFIX
 
 NAMES = [field.name for field in settings()]
 
-# Parts of valid values, and what is nearly one.
+# Parts of valid and nearly valid values.
 PARTS = [
     *('none', 'None', '*', 'text', 'json', 'number of CPUs', 'a', 'é', ' ', '_', '-'),
     *('0', '1', '64', '256', '257', '٣', '1e-400', 'nan', 'inf', '.', '9' * 5000),

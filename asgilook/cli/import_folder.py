@@ -1,7 +1,7 @@
 """`asgilook import FOLDER`: stores the image files of a folder, like uploads.
 
 The id of an image is derived from the file's bytes, so a repeated import, on any
-machine, recognizes what is already stored.
+machine, recognizes images that are already stored.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ _CHUNK_SIZE = 2000
 
 @dataclasses.dataclass(frozen=True)
 class Found:
-    """Result of reading files, without those that are known and unchanged.
+    """Result of reading files, without known images that are unchanged.
 
     Attributes:
         images: images that are new, or differ from the known ones.
@@ -75,11 +75,11 @@ class Reader:
 
     def read(self, names: Iterable[str], known: Mapping[str, Image]) -> Found:
         """Read files, in parallel if there are many, which is faster on a cold disk."""
-        wanted = sorted(names)
-        steps = range(0, len(wanted), _CHUNK_SIZE)
-        chunks = [wanted[i : i + _CHUNK_SIZE] for i in steps]
+        targets = sorted(names)
+        steps = range(0, len(targets), _CHUNK_SIZE)
+        chunks = [targets[i : i + _CHUNK_SIZE] for i in steps]
         if len(chunks) < 2:
-            return self._read_chunk(wanted, known)
+            return self._read_chunk(targets, known)
         result = Found()
         with concurrent.futures.ThreadPoolExecutor(_THREADS, 'asgilook') as executor:
             for found in executor.map(partial(self._read_chunk, known=known), chunks):
@@ -88,7 +88,7 @@ class Reader:
                 result.others.update(found.others)
                 result.absent.update(found.absent)
                 if found.images:
-                    log.info('read %d of %d images', len(result.images), len(wanted))
+                    log.info('read %d of %d images', len(result.images), len(targets))
         return result
 
     def _read_chunk(self, names: list[str], known: Mapping[str, Image]) -> Found:

@@ -188,7 +188,7 @@ class WorkerFiles:
 
 
 def _make_folder() -> tuple[str, int]:
-    """Return a new folder and its lock; first remove those that nobody uses.
+    """Return a new folder and its lock; first remove unused folders.
 
     The lock also keeps systemd-tmpfiles away from it.
     """

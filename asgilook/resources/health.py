@@ -8,7 +8,7 @@ from ..web.lifespan import Draining
 from ..web.problems import problem_response
 from .probes import Probes
 
-# Details for required components that are down; the log has the actual reason.
+# Details for required components that are unavailable; the log has the reason.
 _DETAILS = {
     'database': 'The database is unavailable or read-only.',
     'storage': 'The storage is unavailable, read-only or full.',

@@ -15,7 +15,7 @@ Headers = list[tuple[bytes, bytes]]
 
 
 class SharedHeaders:
-    """Headers of a response: those that it shares with others, and its own.
+    """Headers of a response: headers shared with other responses, and its own.
 
     PERF: the server encodes the shared ones once. To apps and other servers this is an
     iterable of names and values.

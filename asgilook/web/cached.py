@@ -34,11 +34,11 @@ class DecisiveHeaders:
     """The request headers that can change the response to a GET of a cached URL.
 
     `Accept` is the only other one: it selects among the representations of a negotiated
-    URL. Other headers, such as those that browsers and proxies add, have no effect.
+    URL. Other headers, which browsers and proxies add, have no effect.
 
     Attributes:
-        for_body: those that can change a 200.
-        for_unmodified: those that can change the 304 for a matching `If-None-Match`,
+        for_body: headers that can change a 200.
+        for_unmodified: headers that can change the 304 for a matching `If-None-Match`,
             which takes precedence over the others (RFC 9110 section 13.2.2).
     """
 

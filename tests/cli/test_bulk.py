@@ -69,7 +69,8 @@ def make(concurrency: int = 2) -> tuple[Bulk, io.StringIO]:
 def run(
     bulk: Bulk, items: list[int], failure: AsgilookError | None = None
 ) -> list[int]:
-    """Process numbers, with a failure at number 3; return those that were started."""
+    """Process numbers, with a failure at number 3; return the numbers that were
+    started."""
     started = []
 
     async def process(item: int) -> None:

@@ -270,9 +270,9 @@ def test_import_command(tmp_path: Path) -> None:
         environ = {**os.environ, 'ASGI_LOOK_STORAGE_PATH': str(server.storage)}
         counts = []
         for number in (signal.SIGINT, signal.SIGTERM):
-            wanted = len(server.files) + 20
+            target = len(server.files) + 20
             with Process(tmp_path, *command, environ=environ) as process:
-                until(partial(has, server, wanted))
+                until(partial(has, server, target))
                 assert process.stop(number) == 128 + number, process.log
             counts.append(check(process.log, server))
         assert counts[0][0] == counts[1][1] < 300

@@ -34,7 +34,7 @@ ID = '12ab-34cd'
 
 
 class FakeRelay(Relay):
-    """Records what is sent; `accepts` is false while there is no Redis."""
+    """Records messages; `accepts` is false while there is no Redis."""
 
     def __init__(self) -> None:
         self.accepts = False

@@ -171,7 +171,7 @@ def test_exif(data: bytes, damage: list[Edit]) -> None:
 @hypothesis.given(damaged())
 @hypothesis.settings(max_examples=100)
 def test_upload(data: bytes) -> None:
-    """What is not rejected is a JPEG of the size that is reported."""
+    """An accepted upload is a JPEG of the reported size."""
     target = io.BytesIO()
     check = Counter()
     try:

@@ -28,7 +28,7 @@ async def zero() -> int:
 
 
 def make_probes(**functions: Any) -> Probes:
-    """Return probes; what is not named works, and there is no database."""
+    """Return probes; other components work, and there is no database."""
     working: dict[str, Any] = {
         'is_storage_usable': lambda: True,
         'free_bytes': lambda: 10**9,

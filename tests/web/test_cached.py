@@ -1,4 +1,4 @@
-"""Responses sent without Falcon, compared with those that Falcon sends."""
+"""Responses sent without Falcon, compared with Falcon's."""
 
 from __future__ import annotations
 

@@ -126,7 +126,7 @@ DATES: list[tuple[int, dict[str, str]]] = [
     (412, {'If-Unmodified-Since': EARLIER}),
     (412, {'If-Unmodified-Since': EARLIER, 'If-None-Match': 'ETAG'}),
     (304, {'If-Unmodified-Since': LATER, 'If-Modified-Since': LATER}),
-    # What is no date counts as none.
+    # An invalid date is ignored.
     *(
         (200, {name: value})
         for name in ('If-Modified-Since', 'If-Unmodified-Since')

@@ -55,7 +55,7 @@ def test_representation_without_a_check_is_current() -> None:
     assert asyncio.run(main())
 
 
-# What is passed on
+# Shared values
 
 
 Place = tuple[str, str]

@@ -62,7 +62,7 @@ function layOutAll() {
 
 // Return the indexes of the cards that should be in the document. A focused card stays,
 // so that the focus is not lost while scrolling.
-function wanted() {
+function indexesToShow() {
   const top = visibleTop();
   const start = firstBelow(top - MARGIN);
   const end = firstBelow(top + innerHeight + MARGIN);
@@ -76,7 +76,7 @@ function wanted() {
 }
 
 function draw() {
-  const indexes = wanted();
+  const indexes = indexesToShow();
   const keep = new Set(indexes.map((index) => ids[index]));
   for (const [id, { card }] of cards) {
     if (!keep.has(id)) {
