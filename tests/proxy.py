@@ -81,7 +81,7 @@ class Proxy:
         self._mark, self._reject = mark, reject
 
     def observe(self, connection: int, data: bytes, *, is_answer: bool) -> None:
-        """Note what is about to be forwarded."""
+        """Note a chunk before it is forwarded."""
 
     def _run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(10)

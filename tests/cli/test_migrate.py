@@ -232,7 +232,7 @@ async def test_database_that_is_down(
 async def test_storage_that_fails_in_between(
     source: Config, folder: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What is under way ends, nothing more is begun."""
+    """Copies in progress are completed, and no more are started."""
 
     def full(image: Image) -> None:
         raise StorageUnavailable('not now')

@@ -385,7 +385,7 @@ async def test_list_without_the_folder(folder: Folder) -> None:
     assert await folder.get(3)
 
 
-# What inotify tells
+# Changes that inotify reports
 
 
 async def test_watched_folder_is_scanned_once(

@@ -23,7 +23,7 @@ from ..servers import HOST, Server
 
 
 class Part:
-    """A component that records its starts and stops, and fails if told to."""
+    """A component that records its starts and stops, and fails on demand."""
 
     def __init__(self, name: str, calls: list[str], fails: str = '') -> None:
         self._name = name
