@@ -4,6 +4,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import stat
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -70,24 +71,35 @@ def test_new_files_keep_their_order(folder: str) -> None:
     assert stamps == sorted(set(stamps))
 
 
-def test_new_file_is_flushed_before_it_is_named(
-    folder: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    steps = []
+@pytest.fixture
+def steps(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return the names of the functions of `os` that change files, as they are called.
+
+    For `fsync`, with the kind of what is flushed.
+    """
+    steps: list[str] = []
 
     def spy(name: str, function: Any) -> None:
-        def spied(*args: Any) -> Any:
-            steps.append(name)
-            return function(*args)
+        def spied(target: Any, *args: Any, **options: Any) -> Any:
+            kind = ''
+            if name == 'fsync':
+                is_folder = stat.S_ISDIR(os.fstat(target).st_mode)
+                kind = ' folder' if is_folder else ' file'
+            steps.append(name + kind)
+            return function(target, *args, **options)
 
         monkeypatch.setattr(os, name, spied)
 
-    spy('fsync', os.fsync)
-    spy('replace', os.replace)
+    for name in ('fsync', 'replace', 'unlink', 'utime'):
+        spy(name, getattr(os, name))
+    return steps
+
+
+def test_new_file_is_flushed_before_it_is_named(folder: str, steps: list[str]) -> None:
     new = atomic.NewFile(folder)
     new.publish('name')
     new.close()
-    assert steps == ['fsync', 'replace', 'fsync']
+    assert steps == ['utime', 'fsync file', 'replace', 'fsync folder']
 
 
 def test_new_file_replaces_an_older_one(folder: str) -> None:
@@ -216,3 +228,10 @@ def test_remove(folder: str) -> None:
     assert os.listdir(folder) == []
     with pytest.raises(ImageNotFound):
         atomic.remove(path)
+
+
+def test_removal_is_flushed(folder: str, steps: list[str]) -> None:
+    path = Path(folder, 'name')
+    path.write_bytes(b'')
+    atomic.remove(str(path))
+    assert steps == ['unlink', 'fsync folder']

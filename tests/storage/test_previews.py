@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import errno
 import os
 import random
@@ -577,3 +578,36 @@ def test_image_ids(tmp_path: Path) -> None:
     files.remove(FIRST)
     files.remove(FIRST)
     assert list(files.image_ids()) == []
+
+
+@pytest.mark.parametrize(
+    'changes',
+    [
+        {'image_id': SECOND},
+        {'modified_ns': 1},
+        {'length': 1},
+    ],
+)
+def test_preview_of_another_image_counts_as_missing(
+    tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    files = FolderPreviews(str(tmp_path))
+    previews = Previews(files, renderer='85')
+    image = Image(FIRST, (1600, 1200), 1000, 2000)
+    previews.write(image, b'content')
+    other = dataclasses.replace(image, **changes)
+    files.write(other.image_id, files.read(FIRST))
+    assert previews.read(image) == b'content'
+    assert previews.read(other) is None
+    assert Previews(files, renderer='86').read(image) is None
+
+
+def test_preview_is_not_flushed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flushed: list[int] = []
+    monkeypatch.setattr(os, 'fsync', flushed.append)
+    files = FolderPreviews(str(tmp_path))
+    files.write(FIRST, b'content')
+    assert files.read(FIRST) == b'content'
+    assert flushed == []

@@ -425,3 +425,19 @@ def test_store_that_recovers(
     assert storage.open(FIRST).read() == b'content'
     assert logged(caplog)[1:] == ['WARNING object store available again']
     storage.stop()
+
+
+def test_short_probe_keeps_no_requests_away(
+    storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A store that is too slow for a readiness probe may still answer requests."""
+    monkeypatch.setattr(s3_client, 'SLOW_SECONDS', 0)
+    server = Silent()
+    client = s3_client.connect(url_of(server.port), 0.05)
+    monkeypatch.setitem(storage._stores, s3.SHORT_TIMEOUT, client)
+    try:
+        assert not storage.is_usable()
+    finally:
+        server.stop()
+    publish(storage, b'content')
+    assert storage.open(FIRST).read() == b'content'
