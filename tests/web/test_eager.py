@@ -99,6 +99,31 @@ async def test_cancellation(turns: int) -> None:
     assert ended == [True]
 
 
+async def test_cleanup_after_a_cancellation_before_the_task_begins() -> None:
+    loop = asyncio.get_running_loop()
+    started: asyncio.Future[asyncio.Task[None]] = loop.create_future()
+    ended = []
+
+    async def run() -> None:
+        try:
+            await loop.create_future()
+        finally:
+            await asyncio.sleep(0)
+            ended.append(True)
+
+    def begin() -> None:
+        task = eager.start(loop, run())
+        assert task is not None
+        task.cancel()
+        started.set_result(task)
+
+    loop.call_soon(begin)
+    async with asyncio.timeout(10):
+        with pytest.raises(asyncio.CancelledError):
+            await (await started)
+    assert ended == [True]
+
+
 async def test_is_a_coroutine_itself() -> None:
     ended = []
 

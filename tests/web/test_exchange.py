@@ -167,6 +167,20 @@ async def test_head_is_sent_while_the_app_waits_for_the_client() -> None:
     connection.hang_up()
 
 
+async def test_no_100_continue_after_the_response_has_started() -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        headers = [(b'content-length', b'0')]
+        await send({**START, 'status': 200, 'headers': headers})
+        await receive()
+        await send(END)
+
+    connection = Connection(app)
+    head = request('POST', '/', 'Content-Length: 1', 'Expect: 100-continue')
+    await connection.send(head, b'x')
+    assert connection.received == b'HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n'
+    connection.hang_up()
+
+
 async def test_headers_of_a_stream_are_sent_before_its_content() -> None:
     ready = asyncio.Event()
 

@@ -282,3 +282,35 @@ async def test_end_of_connection_is_reported_to_all_requests() -> None:
     connection.hang_up()
     await asyncio.gather(*connection.state.tasks)
     assert ended == ['/old']
+
+
+async def test_end_of_connection_ends_the_wait_to_send() -> None:
+    """For a client that reads nothing, and hangs up."""
+    connection = Connection()
+    connection.protocol.pause_writing()
+    connection.protocol.data_received(INNER)
+    await asyncio.sleep(0)
+    (task,) = connection.state.tasks
+    connection.hang_up()
+    async with asyncio.timeout(10):
+        await task
+    assert connection.received == b''
+
+
+async def test_no_more_is_read_while_a_request_waits() -> None:
+    ready = asyncio.Event()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await ready.wait()
+        await echo(scope, receive, send)
+
+    connection = Connection(app)
+    connection.protocol.data_received(INNER)
+    assert connection.transport.pause_reading.call_count == 0
+    connection.protocol.data_received(INNER)
+    assert connection.transport.pause_reading.call_count == 1
+    ready.set()
+    await connection.settle()
+    assert connection.transport.resume_reading.call_count == 1
+    assert connection.paths == ['/inner', '/inner']
+    connection.hang_up()

@@ -80,7 +80,18 @@ def test_deleted_image_is_uploaded_again(config: Config) -> None:
     assert post(client, headers).json['id'] == first['id']
 
 
-async def test_two_at_once_make_one_image(config: Config) -> None:
+async def test_two_at_once_make_one_image(
+    config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One of them is stored; the others wait for it, and are never decoded."""
+    saved = []
+    original = Store.save
+
+    async def save(self: Store, image_id: str, upload: Any, **options: Any) -> Any:
+        saved.append(image_id)
+        return await original(self, image_id, upload, **options)
+
+    monkeypatch.setattr(Store, 'save', save)
     async with ASGIConductor(create_app(config)) as conductor:
         posts = (
             conductor.simulate_post('/images', body=samples.photo(64, 64), headers=KEY)
@@ -90,6 +101,7 @@ async def test_two_at_once_make_one_image(config: Config) -> None:
         assert {result.status_code for result in results} == {201}
         images = [result.json for result in results]
     assert images == [images[0]] * 5
+    assert saved == [images[0]['id']]
     assert files(config) == {images[0]['id']}
 
 
