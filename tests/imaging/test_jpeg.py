@@ -157,6 +157,16 @@ def test_parse_rejects(data: bytes) -> None:
         jpeg.parse(data, nothing)
 
 
+def test_parse_accepts_a_thousand_segments() -> None:
+    """Those of the photo, which are its tables and frame header, are among them."""
+    data = samples.photo(8, 8)
+    own = len(jpeg.parse(data, nothing).segments)
+    whole = samples.insert(data, segment(0xDD, b'\0\0') * (1000 - own))
+    assert len(jpeg.parse(whole, nothing).segments) == 1000
+    with pytest.raises(ValueError, match='too many tables'):
+        jpeg.parse(samples.insert(whole, segment(0xDD, b'\0\0')), nothing)
+
+
 def icc(*parts: tuple[int, int]) -> bytes:
     data = [segment(0xE2, b'ICC_PROFILE\0%c%cx%d' % (n, of, n)) for n, of in parts]
     return samples.insert(samples.photo(8, 8), *data)

@@ -2,6 +2,7 @@ import errno
 import io
 import itertools
 import math
+import os
 import random
 import warnings
 from collections.abc import Callable
@@ -9,11 +10,11 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NoReturn
 
 import pytest
-from PIL import Image, ImageChops, ImageStat
+from PIL import AvifImagePlugin, Image, ImageChops, ImageStat
 from PIL.JpegImagePlugin import JpegImageFile
 
 from asgilook.errors import ImageDamaged, UnsupportedFormat, UploadTooLarge
-from asgilook.imaging import transform
+from asgilook.imaging import reduction, transform
 from asgilook.models import CheckDeadline, Size
 from tests import bombs, samples
 
@@ -375,6 +376,23 @@ def test_pixel_limit_of_pillow_is_never_lower(name: str, limit: int) -> None:
     store(SOUND[name], max_pixels=limit)
 
 
+@pytest.mark.parametrize('format_', ['PNG', 'GIF', 'WEBP'])
+def test_pixel_limit_of_pillow_if_it_is_odd(format_: str) -> None:
+    transform.configure(9 * 9)
+    store(samples.encode(Image.new('L', (9, 9)), format_), max_pixels=9 * 9)
+
+
+def test_avif_is_decoded_in_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """That of the pool, which limits the number of threads of the service."""
+    data = samples.encode(samples.soft(96, 64), 'AVIF')
+    monkeypatch.setattr(AvifImagePlugin, 'DEFAULT_MAX_THREADS', 4)
+    transform.configure(PIXELS)
+    threads = set(os.listdir('/proc/self/task'))
+    image = samples.decode(data)  # a decoder keeps its threads
+    assert set(os.listdir('/proc/self/task')) <= threads
+    image.close()
+
+
 @pytest.mark.parametrize('shape', [(65_501, 1), (1, 65_501)])
 def test_long_side(shape: Size) -> None:
     with pytest.raises(ImageDamaged, match='65500'):
@@ -450,6 +468,25 @@ def test_exception_of_deadline_check_is_raised_unchanged(
     for call in range(calls):
         with pytest.raises(error, match='late'):
             store(SOUND[name], check_deadline=Late(call, error))
+
+
+def test_thumbnail_checks_deadline_before_it_is_encoded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    reduced = []
+    original = reduction.reduce
+
+    def reduce(*args: Any, **options: Any) -> Image.Image:
+        reduced.append(original(*args, **options))
+        return reduced[0]
+
+    def check_deadline() -> None:
+        if reduced:
+            raise TimeUp
+
+    monkeypatch.setattr(reduction, 'reduce', reduce)
+    with pytest.raises(TimeUp):
+        thumb(samples.photo(128, 128), (64, 64), check_deadline=check_deadline)
 
 
 def test_thumbnail_checks_deadline() -> None:
