@@ -4,10 +4,11 @@ import asyncio
 import dataclasses
 import uuid
 from collections.abc import AsyncIterator, Awaitable
+from typing import Any
 
 import pytest
 
-from asgilook.errors import ImageExists, StorageUnavailable
+from asgilook.errors import DatabaseUnavailable, ImageExists, StorageUnavailable
 from asgilook.index.attempts import Work
 from asgilook.index.database import DatabaseIndex
 from asgilook.models import Image
@@ -137,3 +138,34 @@ async def test_missing_table(
     (record,) = caplog.records
     assert 'failed' in record.getMessage()
     assert 'images' in record.getMessage()
+
+
+async def test_deleted_image_is_not_served_during_an_outage(
+    index: DatabaseIndex, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Even if a look-up found it while it was being deleted."""
+    image = make_image()
+    await index.add(image)
+    write = index._database.write
+
+    async def write_after_lookup(work: Work[Any]) -> Any:
+        assert await index.get(image.image_id) == image
+        return await write(work)
+
+    async def fail(work: Work[Any]) -> None:
+        raise DatabaseUnavailable('unreachable')
+
+    monkeypatch.setattr(index._database, 'write', write_after_lookup)
+    await index.remove(image.image_id)
+    monkeypatch.setattr(index._database, 'read', fail)
+    with pytest.raises(DatabaseUnavailable):
+        await index.get(image.image_id)
+
+
+async def test_state_shows_whether_more_follow(index: DatabaseIndex) -> None:
+    await index.add(make_image(1))
+    last = await index.page(1)
+    await index.add(make_image(2))
+    first = await index.page(1)
+    assert first.images == last.images
+    assert first.state != last.state

@@ -841,3 +841,30 @@ def test_processes_see_changes_of_one_tick(
         os.utime(config.storage_path, ns=(stamp, stamp))
         assert other.simulate_get('/images').json == images
         images.append(upload())
+
+
+async def test_change_that_could_not_be_read_is_not_forgotten(
+    watched: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(file: Any) -> None:
+        raise OSError(errno.EMFILE, 'Too many open files')
+
+    assert await watched.list() == []
+    watched.add(3)
+    with monkeypatch.context() as patch:
+        patch.setattr(jpeg, 'read_size', fail)
+        with pytest.raises(StorageUnavailable):
+            await watched.list()
+    watched.add(4)
+    assert await watched.list() == [3, 4]
+
+
+async def test_upload_that_was_deleted_before_it_is_added(folder: Folder) -> None:
+    folder.add(3)
+    image = await folder.get(3)
+    assert image is not None
+    (folder.path / image_id(3)).unlink()
+    folder.age()
+    for _ in range(2):
+        assert await folder.list() == []
+        await folder.index.add(image)
