@@ -162,6 +162,30 @@ def test_failed_start_is_repeated_with_a_growing_delay(
     assert len(Worker.started) == 10
 
 
+def test_delay_is_short_again_after_a_start(
+    supervised: Supervisor, clock: Clock
+) -> None:
+    _, second = workers(supervised)
+
+    def look(after: float) -> None:
+        clock.now += after
+        second.answer(has_started=True)
+        supervised.keep_subprocess_alive()
+
+    for delay in (0.5, 1):
+        workers(supervised)[0].end()
+        look(0)
+        look(delay)
+    workers(supervised)[0].answer(has_started=True)
+    look(0)
+    for _ in range(2):  # the one that had started, and the one in its place
+        workers(supervised)[0].end()
+        look(0)
+    assert len(Worker.started) == 3
+    look(0.5)
+    assert len(Worker.started) == 4
+
+
 def test_worker_that_is_starting_is_left_alone(supervised: Supervisor) -> None:
     first, second = workers(supervised)
     first.answer(has_started=False)

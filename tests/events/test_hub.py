@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import gc
 from collections.abc import AsyncIterator
+from types import SimpleNamespace
 from typing import Any
 
 import msgpack
@@ -125,6 +126,20 @@ async def test_resume_after_an_unknown_event_is_a_reload(
     assert resumed == [('image', 2), (None, None)]
 
 
+async def test_ids_differ_while_the_clock_stands_still(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hub_module, 'time', SimpleNamespace(time_ns=lambda: 0))
+    stream = hub.subscribe()
+    await read_stream(stream)
+    for name in ('a', 'b'):
+        hub.publish('image', {'id': name})
+    first, second = await read_stream(stream)
+    assert first.id < second.id
+    missed, _ = await read_stream(hub.subscribe(first.id))
+    assert missed == ('image', {'id': 'b'})
+
+
 async def test_history_is_bounded(hub: Hub) -> None:
     (start,) = await read_stream(hub.subscribe())
     for number in range(HISTORY_SIZE):
@@ -184,6 +199,18 @@ async def test_shutdown_without_startup(
     relay: FakeRelay, draining: Draining, metrics: Metrics
 ) -> None:
     await Hub(relay, draining, metrics).stop()
+
+
+async def test_shutdown_leaves_no_task(
+    relay: FakeRelay, draining: Draining, metrics: Metrics
+) -> None:
+    hub = Hub(relay, draining, metrics)
+    await draining.start()
+    before = asyncio.all_tasks()
+    await hub.start()
+    await asyncio.sleep(0)
+    await hub.stop()
+    await eventually(lambda: asyncio.all_tasks() == before)
 
 
 async def test_spread_grows_with_the_streams(hub: Hub) -> None:

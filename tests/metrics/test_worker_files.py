@@ -268,3 +268,13 @@ def test_hundreds_of_workers_leave_the_files_of_one(base: Path) -> None:
         *listed, value = line.split()
         assert float(value) == 200
         assert len(listed) == 3  # counters, histograms, and the lock
+
+
+def test_no_file_is_renamed_during_a_scrape(base: Path) -> None:
+    """A new worker waits for the lock, which several scrapes may share."""
+    files = WorkerFiles(str(base))
+    lock = os.open(base / 'lock', os.O_RDONLY)
+    with files.scrape(), files.scrape(), pytest.raises(BlockingIOError):
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    os.close(lock)

@@ -280,3 +280,20 @@ async def test_failure_to_disconnect_is_ignored(error: Exception) -> None:
     client = Redis(AioredisDriver(create_pool=returning(Pool()), address=None), 10)
     await client.start()
     await client.stop()
+
+
+async def test_disconnect_has_a_time_limit() -> None:
+    class Pool:
+        def __init__(self) -> None:
+            self.connection = self
+
+        async def ping(self) -> None:
+            return None
+
+        async def clear(self) -> None:
+            await asyncio.Event().wait()
+
+    client = Redis(AioredisDriver(create_pool=returning(Pool()), address=None), 0.01)
+    await client.start()
+    async with asyncio.timeout(10):
+        await client.stop()
