@@ -59,9 +59,10 @@ def _parser() -> argparse.ArgumentParser:
         prog='asgilook',
         description='An image service. Settings are environment variables: '
         'see `asgilook config`.',
-        epilog='The default command is `serve`, so its options can be used without it: '
-        'see `asgilook serve --help`. Exit codes: 0 success, 1 a problem was found, '
-        '2 wrong usage or invalid settings, 3 the service could not start.',
+        epilog='The default command is `serve`: its options --host, --port and '
+        '--workers can be used without it; see `asgilook serve --help`. Exit codes: '
+        '0 success, 1 a problem was found, 2 wrong usage or invalid settings, 3 the '
+        'service could not start.',
     )
     parser.add_argument('--version', action='version', version=__version__)
     commands = parser.add_subparsers(metavar='COMMAND', required=True)
