@@ -259,6 +259,7 @@ def test_import_without_a_storage(config: Config, folder: Path) -> None:
         import_folder(config, str(folder))
 
 
+@pytest.mark.integration
 def test_import_command(tmp_path: Path) -> None:
     """Interrupt an import twice, and resume it, while a service lists the images."""
     folder = tmp_path / 'pictures'

@@ -20,6 +20,7 @@ from ..event_streams import Subscriber, image_json, parse_stream
 from ..servers import RedisServer, Server, paused, until
 
 
+@pytest.mark.integration
 async def test_stream_of_uploads_and_deletions(config: Config, photo: bytes) -> None:
     config.api_token = 'secret'
     headers = {'Authorization': 'Bearer secret'}
@@ -68,6 +69,7 @@ def connected(redis: RedisServer, count: int = 2) -> None:
     until(lambda: redis.command('PUBSUB', 'NUMSUB', CHANNEL)[1] == count)
 
 
+@pytest.mark.integration
 def test_upload_on_one_worker_reaches_all(tmp_path: Path, photo: bytes) -> None:
     with (
         RedisServer(tmp_path) as redis,
@@ -91,6 +93,7 @@ def test_upload_on_one_worker_reaches_all(tmp_path: Path, photo: bytes) -> None:
             assert 'reload' not in str(subscriber.lines)
 
 
+@pytest.mark.integration
 def test_redis_restarts_three_times(tmp_path: Path, photo: bytes) -> None:
     """Events are shared again after each time, and a stop leaves no traceback."""
     with RedisServer(tmp_path) as redis:
@@ -116,6 +119,7 @@ def test_redis_restarts_three_times(tmp_path: Path, photo: bytes) -> None:
                         server.stop()
 
 
+@pytest.mark.integration
 def test_redis_is_frozen_and_killed(tmp_path: Path, photo: bytes) -> None:
     """The streams stay open throughout."""
     redis = RedisServer(tmp_path)

@@ -13,6 +13,8 @@ from playwright.sync_api import Browser, Page, Route
 
 from asgilook.resources import gallery
 
+pytestmark = pytest.mark.browser
+
 ORIGIN = 'http://gallery.test'
 
 

@@ -417,6 +417,7 @@ def test_workers_are_added_up(
     assert scrape(client).value('process_cpu_seconds_total') >= time.process_time() - 1
 
 
+@pytest.mark.integration
 def test_all_workers_answer_with_the_same_numbers(tmp_path: Path) -> None:
     with Server(tmp_path, '--workers', '2') as server:
         image = server.upload(samples.photo(200, 200))
@@ -450,6 +451,7 @@ def test_all_workers_answer_with_the_same_numbers(tmp_path: Path) -> None:
         assert not labels & {'pid', 'worker'}
 
 
+@pytest.mark.integration
 def test_replaced_workers_lose_no_count(tmp_path: Path) -> None:
     """Under load, workers are killed: what was answered is counted, and stays so."""
     with Server(tmp_path, '--workers', '2') as server:
@@ -491,12 +493,14 @@ class Uvicorn(Server):
         self.stop()
 
 
+@pytest.mark.integration
 def test_uvicorn_without_a_shared_folder_logs_once(tmp_path: Path) -> None:
     with Uvicorn(tmp_path) as server:
         assert server.get('/metrics').status == 200
         assert server.log.count('metrics are those of one process') == 1
 
 
+@pytest.mark.integration
 def test_uvicorn_with_a_shared_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
