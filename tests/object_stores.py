@@ -165,6 +165,9 @@ class SeaweedFS(Process):
         """Kill it, as it takes 15 s to stop at a signal; its files are complete."""
         self.client.close()
         self.kill()
+        for port in (*self.ports, *(port + GRPC_OFFSET for port in self.ports)):
+            for socket_left in Path('/tmp').glob(f'seaweedfs-*-{port}.sock'):
+                socket_left.unlink(missing_ok=True)
         return 0
 
     def kill(self) -> None:

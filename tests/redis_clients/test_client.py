@@ -265,35 +265,31 @@ async def test_rejected_command_is_logged_once_a_minute(
     assert [line.startswith(message) for line in logged(caplog)] == [True, True]
 
 
+class Pool:
+    """A pool of connections to a Redis that responds, whose `clear` is given."""
+
+    def __init__(self, clear: Callable[[], Awaitable[object]]) -> None:
+        self.connection = self
+        self.clear = clear
+
+    async def ping(self) -> None:
+        """Respond."""
+
+
 @pytest.mark.parametrize('error', [aioredis.RedisError('x'), OSError('x'), TypeError()])
 async def test_failure_to_disconnect_is_ignored(error: Exception) -> None:
-    class Pool:
-        def __init__(self) -> None:
-            self.connection = self
+    async def clear() -> None:
+        raise error
 
-        async def ping(self) -> None:
-            return None
-
-        async def clear(self) -> None:
-            raise error
-
-    client = Redis(AioredisDriver(create_pool=returning(Pool()), address=None), 10)
+    pool = Pool(clear=clear)
+    client = Redis(AioredisDriver(create_pool=returning(pool), address=None), 10)
     await client.start()
     await client.stop()
 
 
 async def test_disconnect_has_a_time_limit() -> None:
-    class Pool:
-        def __init__(self) -> None:
-            self.connection = self
-
-        async def ping(self) -> None:
-            return None
-
-        async def clear(self) -> None:
-            await asyncio.Event().wait()
-
-    client = Redis(AioredisDriver(create_pool=returning(Pool()), address=None), 0.01)
+    pool = Pool(clear=asyncio.Event().wait)
+    client = Redis(AioredisDriver(create_pool=returning(pool), address=None), 0.01)
     await client.start()
     async with asyncio.timeout(10):
         await client.stop()
