@@ -166,7 +166,8 @@ def test_deleted_image_is_gone_once_it_is_revalidated(
     with Nginx(tmp_path, service, valid='1s') as nginx:
         urls = stored(nginx)
         until(lambda: nginx.get(urls[0]) == (200, 'REVALIDATED'))
-        assert re.search(rf'"GET {re.escape(urls[0])}" 304 ', service.log)
+        revalidation = rf'"GET {re.escape(urls[0])}" 304 '
+        until(lambda: re.search(revalidation, service.log) is not None)
         assert nginx.ask('DELETE', urls[0], **TOKEN).status == 204
         until(lambda: {nginx.get(url)[0] for url in urls} == {404})
 
