@@ -21,7 +21,7 @@ from .config import DEFAULT_CACHE_TTL, Config
 from .errors import StorageUnavailable
 from .redis_clients.client import Redis
 from .redis_clients.factory import create_driver
-from .web.asgi_types import SharedHeaders
+from .web.asgi_types import HeaderBlock
 from .web.cached import (
     CACHE_HEADER,
     CachedResponse,
@@ -80,7 +80,7 @@ class RedisCache:
         """Close the connections to Redis."""
         await self._redis.stop()
 
-    async def answer(self, record: Record) -> tuple[int, SharedHeaders, bytes] | None:
+    async def answer(self, record: Record) -> tuple[int, HeaderBlock, bytes] | None:
         """Answer a plain GET of a known URL, or its revalidation, without Falcon.
 
         Returns status, headers and body; None leaves the request to Falcon.

@@ -99,6 +99,8 @@ def _serve(host: str, port: int, workers: int) -> int:
         'timeout_keep_alive': KEEP_ALIVE_TIMEOUT,
         'timeout_worker_healthcheck': START_TIMEOUT,
         'server_header': False,
+        # Only the access log shows the client's address.
+        'proxy_headers': config.access_log != 'none',
         'access_log': False,
         'log_config': log_config(config.access_log),
     }

@@ -27,7 +27,7 @@ def log_request(record: Record, scope: Scope, form: str) -> None:
         'bytes': record.sent,
         'ms': round(record.seconds * 1000, 1),
         'cache': headers.get(b'x-asgilook-cache', b'-').decode(),
-        'id': record.request_id,
+        'id': record.request_id.decode(),
     }
     extra = {'fields': fields}
     if form == 'json':

@@ -17,7 +17,7 @@ from ..concurrency import in_task
 from ..config import Config
 from ..errors import AsgilookError
 from .access_log import log_request
-from .asgi_types import Receive, Scope, Send, SharedHeaders
+from .asgi_types import HeaderBlock, Receive, Scope, Send, SharedHeaders
 from .lifespan import Draining
 from .problems import problem_response
 from .record import REJECTION_KEY, SCOPE_KEY, Identifiable, Record
@@ -38,7 +38,7 @@ Count = Callable[[str | None, str, int, str | None, int, float], None]
 class ResponseCache(Protocol):
     """A cache that can respond before Falcon sees the request."""
 
-    async def answer(self, record: Record) -> tuple[int, SharedHeaders, bytes] | None:
+    async def answer(self, record: Record) -> tuple[int, HeaderBlock, bytes] | None:
         """Return status, headers and body; None leaves the request to Falcon."""
         ...
 
@@ -125,7 +125,7 @@ class Application(falcon.asgi.App[falcon.asgi.Request, falcon.asgi.Response]):
             problem = problem_response(
                 503, 'The service is stopping.', headers={'retry-after': '1'}
             )
-            head = SharedHeaders(tuple(problem.asgi_headers()))
+            head = HeaderBlock(tuple(problem.asgi_headers()))
             await responder.send_whole(problem.status, head, problem.body)
         except (AsgilookError, OSError) as ex:
             # Falcon handles all errors but those after the head of a response. The
@@ -164,14 +164,12 @@ class Responder:
                 self.finish()
         await self._send(message)
 
-    async def send_whole(
-        self, status: int, headers: SharedHeaders, body: bytes
-    ) -> None:
+    async def send_whole(self, status: int, block: HeaderBlock, body: bytes) -> None:
         """Send a response whose body is complete."""
         record = self._record
         record.status = status
-        # NOTE(aliasing): new headers, as the cache shares its own.
-        headers = SharedHeaders(headers.shared, self._own_headers())
+        # NOTE(aliasing): the block is shared, so the request id is kept apart from it.
+        headers = SharedHeaders(block, self._own_headers())
         record.response_headers = headers
         await self._send(
             {'type': 'http.response.start', 'status': status, 'headers': headers}
@@ -200,5 +198,5 @@ class Responder:
         """Return the request id where the client can use it."""
         record = self._record
         if record.returns_id or record.status >= 500:
-            return ((b'x-request-id', record.request_id.encode()),)
+            return ((b'x-request-id', record.request_id),)
         return ()

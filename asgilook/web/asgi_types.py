@@ -14,22 +14,35 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
 
 
-class SharedHeaders:
-    """Headers of a response: headers shared with other responses, and its own.
+class HeaderBlock:
+    """Headers that responses share.
 
-    PERF: the server encodes the shared ones once. To apps and other servers this is an
-    iterable of names and values.
+    Attributes:
+        headers: names in lower case, and values.
+        encoded: what the server has made of them; None before the first response.
     """
 
-    __slots__ = ('own', 'shared')
+    __slots__ = ('encoded', 'headers')
+
+    def __init__(self, headers: tuple[tuple[bytes, bytes], ...]) -> None:
+        self.headers = headers
+        self.encoded: Any = None
+
+
+class SharedHeaders:
+    """Headers of a response: a block shared with other responses, and its own.
+
+    PERF: the server encodes a block once. To apps and other servers this is an iterable
+    of names and values.
+    """
+
+    __slots__ = ('block', 'own')
 
     def __init__(
-        self,
-        shared: tuple[tuple[bytes, bytes], ...],
-        own: tuple[tuple[bytes, bytes], ...] = (),
+        self, block: HeaderBlock, own: tuple[tuple[bytes, bytes], ...] = ()
     ) -> None:
-        self.shared = shared
+        self.block = block
         self.own = own
 
     def __iter__(self) -> Iterator[tuple[bytes, bytes]]:
-        return itertools.chain(self.shared, self.own)
+        return itertools.chain(self.block.headers, self.own)

@@ -14,7 +14,7 @@ from functools import lru_cache
 from typing import Literal, get_args
 
 from ..config import Config
-from .asgi_types import SharedHeaders
+from .asgi_types import HeaderBlock
 from .record import Record, Representation
 
 Tier = Literal['memory', 'redis']
@@ -69,8 +69,8 @@ class CachedResponse:
     length: int
     body: bytes | None
     etag: bytes
-    heads: dict[Tier, SharedHeaders]
-    unmodified_head: SharedHeaders
+    heads: dict[Tier, HeaderBlock]
+    unmodified_head: HeaderBlock
 
 
 class MemoryTier(OrderedDict[str, CachedResponse]):
@@ -118,8 +118,8 @@ def make_response(
         'content-type': representation.content_type,
         'content-length': str(len(body)),
     }
-    heads: dict[Tier, SharedHeaders] = {
-        tier: SharedHeaders(
+    heads: dict[Tier, HeaderBlock] = {
+        tier: HeaderBlock(
             _encode(hit_headers(tier).items()) + common + _encode(entity.items())
         )
         for tier in get_args(Tier)
@@ -132,7 +132,7 @@ def make_response(
         body=body,
         etag=f'"{representation.etag}"'.encode(),
         heads=heads,
-        unmodified_head=SharedHeaders(common),
+        unmodified_head=HeaderBlock(common),
     )
 
 

@@ -27,7 +27,7 @@ CacheResult = Literal['memory', 'redis', 'miss']
 
 _VALID_ID = re.compile(rb'[A-Za-z0-9._:/+=-]{1,128}')
 
-_process = secrets.token_hex(4)
+_process = secrets.token_hex(4).encode()
 _numbers = itertools.count(1)
 
 
@@ -116,7 +116,7 @@ class Record:
         self.headers = headers = _by_name(scope['headers'])
         given = headers.get(b'x-request-id')
         self.returns_id = given is not None and _VALID_ID.fullmatch(given) is not None
-        self._request_id = given.decode() if given and self.returns_id else None
+        self._request_id = given if self.returns_id else None
         self.route: str | None = None
         self.representation: Representation | None = None
         self.cache: CacheResult | None = None
@@ -126,10 +126,10 @@ class Record:
         self.seconds = 0.0
 
     @property
-    def request_id(self) -> str:
+    def request_id(self) -> bytes:
         """The client's `X-Request-ID` if it is valid, else a new one."""
         if self._request_id is None:
-            self._request_id = f'{_process}-{next(_numbers):x}'
+            self._request_id = b'%s-%x' % (_process, next(_numbers))
         return self._request_id
 
     @property

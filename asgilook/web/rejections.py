@@ -5,7 +5,7 @@ from __future__ import annotations
 from email.utils import formatdate
 from typing import Any
 
-from .asgi_types import Receive, Scope, Send
+from .asgi_types import Headers, Receive, Scope, Send
 from .problems import problem_response
 from .record import REJECTION_KEY
 
@@ -18,6 +18,19 @@ def bad_request() -> bytes:
     lines = [f'{name}: {value}' for name, value in problem.headers.items()]
     head = '\r\n'.join(['HTTP/1.1 400 Bad Request', *lines, '\r\n'])
     return head.encode() + problem.body
+
+
+def has_valid_host(headers: Headers, found: dict[bytes, bytes], version: str) -> bool:
+    """Return whether there is one Host, or none in HTTP/1.0 (RFC 9112, section 3.2).
+
+    `found` is a dict of the headers.
+    """
+    if b'host' not in found:
+        return version == '1.0'
+    # PERF: few requests repeat a header.
+    if len(found) == len(headers):
+        return True
+    return [name for name, _ in headers].count(b'host') == 1
 
 
 async def reject_host(scope: Scope, receive: Receive, send: Send) -> None:

@@ -72,7 +72,10 @@ def encode_head(
     Raises ValueError if a header is malformed.
     """
     if isinstance(headers, SharedHeaders):
-        encoded, length, closes = _encode_shared(headers.shared)
+        block = headers.block
+        if block.encoded is None:
+            block.encoded = _encode(block.headers)
+        encoded, length, closes = block.encoded
         own = [*default_headers, *headers.own]
     else:
         encoded, length, closes = _encode(headers)
@@ -111,11 +114,7 @@ def _encode(
     return b''.join(lines), length, closes
 
 
-# PERF: cached responses share their headers, and most headers are those of earlier
-# responses. Each is validated once.
-_encode_shared = lru_cache(1024)(_encode)
-
-
+# PERF: most headers are those of earlier responses. Each is validated once.
 @lru_cache(4096)
 def _encode_header(name: bytes, value: bytes) -> bytes:
     if _INVALID_NAME.search(name) or _INVALID_VALUE.search(value):

@@ -71,6 +71,22 @@ def test_log_of_the_service(runs: list[dict[str, Any]]) -> None:
     assert 'asgilook' not in uvicorn.config.LOGGING_CONFIG['loggers']
 
 
+@pytest.mark.parametrize('form', ['text', 'json', 'none'])
+def test_proxy_headers_are_read_for_the_access_log(
+    runs: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch, form: str
+) -> None:
+    monkeypatch.setenv('ASGI_LOOK_ACCESS_LOG', form)
+    serve('127.0.0.1', 8000, 1)
+    assert runs[0]['proxy_headers'] is (form != 'none')
+
+
+@pytest.mark.integration
+def test_client_behind_a_proxy_is_logged(tmp_path: Path) -> None:
+    with Server(tmp_path) as server:
+        server.ask('GET', '/images', X_Forwarded_For='203.0.113.7')
+        server.logged(r'203\.0\.113\.7 "GET /images" 200')
+
+
 def test_bad_setting_stops_the_start(
     runs: list[dict[str, Any]],
     monkeypatch: pytest.MonkeyPatch,

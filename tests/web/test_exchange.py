@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from asgilook.web.asgi_types import SharedHeaders
+from asgilook.web.asgi_types import HeaderBlock, SharedHeaders
 
 from .test_framing import HOST, Connection, post, request
 
@@ -231,10 +231,11 @@ async def test_connection_that_is_closing_takes_no_data() -> None:
 
 async def test_headers_shared_by_responses() -> None:
     shared = ((b'x-shared', b'yes'), (b'content-length', b'0'))
+    block = HeaderBlock(shared)
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         own = ((b'x-path', scope['path'].encode()),)
-        headers = SharedHeaders(shared, own)
+        headers = SharedHeaders(block, own)
         assert [*headers] == [*shared, *own]
         await send({**START, 'status': 200, 'headers': headers})
         await send(END)
