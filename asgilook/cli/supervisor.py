@@ -18,7 +18,7 @@ import socket
 import threading
 import time
 from multiprocessing.connection import wait
-from typing import Any
+from typing import Any, Literal
 
 import uvicorn
 from uvicorn.supervisors import Multiprocess
@@ -34,12 +34,17 @@ GRACEFUL_SHUTDOWN_TIMEOUT = 10
 SHUTDOWN_MARGIN = 5
 
 # How long a worker may fail to respond to the supervisor before it is replaced, in
-# seconds.
-PING_TIMEOUT = 10
+# seconds; and how long one of its checks waits for a response.
+PING_TIMEOUT = 10.0
+PONG_TIMEOUT = 0.05
 
 # Seconds between two attempts to start a worker; doubled after each failure.
 MIN_DELAY = 0.5
 MAX_DELAY = 30.0
+
+
+# Of a worker: `lost` has ended or hangs, `silent` has not responded yet.
+State = Literal['lost', 'silent', 'starting', 'started']
 
 
 class Supervisor(Multiprocess):
@@ -53,6 +58,8 @@ class Supervisor(Multiprocess):
         self.exit_code = 0
         self._has_served = False
         self._ready: set[Process] = set()
+        # When workers were sent the ping that they have not responded to.
+        self._pinged_at: dict[Process, float] = {}
         # Failed attempts, and the time of the next one, by the position of the worker.
         self._failures: dict[int, int] = {}
         self._retry_at: dict[int, float] = {}
@@ -60,19 +67,39 @@ class Supervisor(Multiprocess):
     def keep_subprocess_alive(self) -> None:
         """Replace workers that have ended or hang (called every half second)."""
         self._ready.intersection_update(self.processes)
+        for process in self._pinged_at.keys() - {*self.processes}:
+            del self._pinged_at[process]
         for index, process in enumerate(self.processes):
             if self.should_exit.is_set():
                 return
             if index in self._retry_at:
                 self._retry(index)
                 continue
-            has_started = _ping(process)
-            if has_started is None:
+            state = self._state(process)
+            if state == 'lost':
                 self._replace(index, process)
-            elif has_started:
+            elif state == 'started':
                 self._ready.add(process)
                 self._failures.pop(index, None)
                 self._has_served = True
+
+    def _state(self, process: Process) -> State:
+        """Return the state of a worker, without waiting for one that hangs."""
+        connection, sentinel = process.parent_conn, process.process.sentinel
+        try:
+            if process not in self._pinged_at:
+                self._pinged_at[process] = time.monotonic()
+                connection.send(b'ping')
+            ready = wait([connection, sentinel], PONG_TIMEOUT)
+            if sentinel in ready:
+                return 'lost'
+            if connection in ready:
+                del self._pinged_at[process]
+                return 'started' if connection.recv() else 'starting'
+        except (OSError, EOFError):
+            return 'lost'
+        waited = time.monotonic() - self._pinged_at[process]
+        return 'lost' if waited > PING_TIMEOUT else 'silent'
 
     def _replace(self, index: int, process: Process) -> None:
         process.kill()
@@ -101,19 +128,6 @@ class Supervisor(Multiprocess):
         del self._retry_at[index]
         self.processes[index] = Process(self.config, self.sockets)
         self.processes[index].start()
-
-
-def _ping(process: Process) -> bool | None:
-    """Return whether a worker has started; None if it has ended or hangs."""
-    connection, sentinel = process.parent_conn, process.process.sentinel
-    try:
-        connection.send(b'ping')
-        ready = wait([connection, sentinel], PING_TIMEOUT)
-        if sentinel in ready or connection not in ready:
-            return None
-        return bool(connection.recv())
-    except (OSError, EOFError):
-        return None
 
 
 def supervise(config: uvicorn.Config) -> int:

@@ -86,7 +86,7 @@ def supervised(monkeypatch: pytest.MonkeyPatch, clock: Clock) -> Iterator[Superv
     """Yield a supervisor of two workers, which have not started yet."""
     monkeypatch.setattr(signal, 'signal', lambda number, handler: None)
     monkeypatch.setattr(supervisor, 'Process', Worker)
-    monkeypatch.setattr(supervisor, 'PING_TIMEOUT', 0.01)
+    monkeypatch.setattr(supervisor, 'PONG_TIMEOUT', 0)
     Worker.started = []
     supervised = Supervisor(uvicorn.Config('app', workers=2, log_config=None), [])
     supervised.processes = [Worker(None, None), Worker(None, None)]  # type: ignore[list-item]
@@ -128,12 +128,38 @@ def test_ended_worker_is_restarted_at_once(supervised: Supervisor) -> None:
     assert workers(supervised) == [Worker.started[-1], second]
 
 
-def test_worker_that_hangs_is_replaced(supervised: Supervisor) -> None:
+def test_worker_that_hangs_is_replaced(supervised: Supervisor, clock: Clock) -> None:
     first, second = workers(supervised)
+    for _ in range(2):
+        second.answer(has_started=True)
+        supervised.keep_subprocess_alive()
+        assert not first.killed
+        clock.now += supervisor.PING_TIMEOUT
     second.answer(has_started=True)
     supervised.keep_subprocess_alive()
     assert first.killed
     assert not second.killed
+
+
+def test_worker_that_hangs_delays_no_restart(supervised: Supervisor) -> None:
+    first, second = workers(supervised)
+    second.end()
+    supervised.keep_subprocess_alive()
+    assert not first.killed
+    assert second.killed
+
+
+def test_worker_that_responds_late(supervised: Supervisor, clock: Clock) -> None:
+    first, second = workers(supervised)
+    second.answer(has_started=True)
+    supervised.keep_subprocess_alive()
+    clock.now += supervisor.PING_TIMEOUT
+    for _ in range(2):
+        first.answer(has_started=True)
+        second.answer(has_started=True)
+        supervised.keep_subprocess_alive()
+        clock.now += supervisor.PING_TIMEOUT / 2
+    assert not first.killed
 
 
 def test_failed_start_is_repeated_with_a_growing_delay(
