@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import ast
-import asyncio
 import re
 from collections import defaultdict
 from collections.abc import Iterator
@@ -48,11 +47,8 @@ def test_request_ids_differ() -> None:
     assert len(ids) == 100
 
 
-def test_representation_without_a_check_is_current() -> None:
-    async def main() -> bool:
-        return await Representation(None, 'etag', 'text/html', ()).is_current()
-
-    assert asyncio.run(main())
+async def test_representation_without_a_check_is_current() -> None:
+    assert await Representation(None, 'etag', 'text/html', ()).is_current()
 
 
 # Shared values
