@@ -191,7 +191,7 @@ class Store:
             if self._config.database_url is None:
                 raise  # the file is the image
             log.warning('deleted %s, but not its file: %s', image.image_id, ex)
-        await self._renderer.remove_preview(image.image_id)
+        await self._renderer.remove_previews(image.image_id)
 
     async def _call(self, function: Callable[..., T], *args: Any) -> T:
         """Call a blocking function in a thread."""

@@ -26,7 +26,7 @@ from . import codec, color, exif, formats, jpeg, limits, reduction
 from .formats import Picture
 
 # Part of entity tags: increment it with every change to the bytes of a thumbnail.
-RENDERER = f'3-{PIL.__version__}-{features.version("libjpeg_turbo")}'
+RENDERER = f'4-{PIL.__version__}-{features.version("libjpeg_turbo")}'
 WEBP_RENDERER = f'{RENDERER}-{features.version("webp")}'
 
 Format = Literal['jpeg', 'webp']
@@ -46,12 +46,12 @@ _TRANSPOSITIONS = {
 class Upload:
     """A converted upload: the size of the JPEG, and the format that was uploaded.
 
-    `preview` is the JPEG of its preview; None if it has none, or not yet.
+    `previews` are the JPEGs of its previews; empty if it has none, or not yet.
     """
 
     size: Size
     format: str
-    preview: bytes | None
+    previews: list[bytes]
 
 
 @dataclass(frozen=True)
@@ -106,10 +106,11 @@ def to_jpeg(
     check_deadline()
     clean.write(target)
     target.flush()
-    preview = None
+    previews = []
     if clean.preview is not None:
-        preview = codec.to_jpeg(clean.preview, {'quality': quality})
-    return Upload(clean.size, format_, preview)
+        sizes = reduction.preview_sizes(clean.size, min_thumb_size)
+        previews = encode_previews(clean.preview, sizes, quality)
+    return Upload(clean.size, format_, previews)
 
 
 def _clean(
@@ -133,6 +134,29 @@ def _clean(
 def _copy(rewritten: bytes, target: BinaryIO) -> None:
     for part in jpeg.finish(rewritten):
         target.write(part)
+
+
+def previews(
+    data: bytes, sizes: list[Size], *, quality: int, check_deadline: CheckDeadline
+) -> list[bytes]:
+    """Return the previews of a stored JPEG: thumbnails of `sizes`, the largest first.
+
+    Raises `ImageDamaged`, MemoryError, and what `check_deadline` raises.
+    """
+    with limits.decoding(check_deadline) as checked:
+        pixels = reduction.reduce(codec.open_stored(data, checked), sizes[0])
+    check_deadline()
+    return encode_previews(pixels, sizes, quality)
+
+
+def encode_previews(
+    pixels: Image.Image, sizes: list[Size], quality: int
+) -> list[bytes]:
+    """Return JPEGs of `sizes` from the pixels of the first."""
+    return [
+        codec.to_jpeg(each, {'quality': quality})
+        for each in reduction.halvings(pixels, sizes)
+    ]
 
 
 def thumbnail(
@@ -168,15 +192,15 @@ def _can_keep(picture: Picture, image: Image.Image) -> bool:
 def _prove(
     data: bytes, full: Size, min_thumb_size: int, check_deadline: CheckDeadline
 ) -> Image.Image | None:
-    """Decode the whole scan of a JPEG; return the pixels of its preview, if any.
+    """Decode the whole scan of a JPEG; return the pixels of its first preview, if any.
 
-    Raises if the scan is damaged. PERF: libjpeg reads all of it at any scale. A preview
-    that takes resampling is left for later; an image without one is decoded at 1/8.
+    Raises if the scan is damaged. PERF: libjpeg reads all of it at any scale. Previews
+    that take resampling are left for later; an image without any is decoded at 1/8.
     """
     image = codec.open_image(data, 'JPEG', check_deadline)
-    size = reduction.preview_size(full, min_thumb_size)
-    if size is not None and reduction.is_exact(full, size):
-        return reduction.reduce(image, size)
+    sizes = reduction.preview_sizes(full, min_thumb_size)
+    if sizes and reduction.is_exact(full, sizes[0]):
+        return reduction.reduce(image, sizes[0])
     image.draft('L', (max(1, image.width // 8), max(1, image.height // 8)))
     image.load()
     return None

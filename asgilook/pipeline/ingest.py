@@ -83,7 +83,7 @@ class Ingest:
                 converted = await self._pool.run(job, 'upload')
                 self._metrics.uploads.labels(converted.format.lower()).inc()
                 image = await self._publish(new, image_id, converted.size, once=once)
-                await self._renderer.store_preview(image, converted.preview)
+                await self._renderer.store_previews(image, converted.previews)
                 return image
             except DeadlineExceeded as ex:
                 raise ImageDamaged(str(ex)) from ex

@@ -1,4 +1,4 @@
-"""Previews: JPEGs from which small thumbnails are made, kept beside the images.
+"""Previews: the small JPEG thumbnails of large images, kept beside the images.
 
 They are derived from the images and can be removed at any time: nothing is flushed to
 disk, and what cannot be read counts as missing.
@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import logging
 import os
+import struct
 import time
 from collections.abc import Iterator
 from typing import Protocol
@@ -24,14 +25,15 @@ log = logging.getLogger(__name__)
 FOLDER = '.previews'
 
 _SEAL_SIZE = 16
-# Larger than any JPEG of a megapixel, in bytes.
-_MAX_SIZE = 8 << 20
+_LENGTH_SIZE = 4
+# Larger than the previews of any image, in bytes.
+_MAX_SIZE = 16 << 20
 # Time between two log messages about previews that can't be stored, in seconds.
 _LOG_INTERVAL = 60.0
 
 
 class PreviewFiles(Protocol):
-    """The files of previews, by image id; all methods may block.
+    """The files of previews, one per image, by image id; all methods may block.
 
     Raises OSError or an `AsgilookError`.
     """
@@ -67,7 +69,8 @@ class FolderPreviews:
     def read(self, image_id: str) -> bytes:
         """Return the content of a file; raises OSError."""
         with open(self._file(image_id), 'rb', opener=_open) as file:
-            return file.read(_MAX_SIZE)
+            # PERF: not _MAX_SIZE, which allocates that much.
+            return file.read(min(os.fstat(file.fileno()).st_size, _MAX_SIZE))
 
     def write(self, image_id: str, content: bytes) -> None:
         """Store a file under a temporary name, and rename it; raises OSError."""
@@ -102,9 +105,11 @@ def _open(path: str, flags: int) -> int:
 class Previews:
     """Previews of stored images, made with one renderer; all methods may block.
 
-    A file ends in a digest of the JPEG and of everything that it depends on: the id,
-    time and length of the image, and the renderer. So a truncated, damaged, foreign or
-    outdated file is recognized without decoding it.
+    The file of an image consists of its JPEGs, each followed by a seal, and the lengths
+    of these parts. A seal is a digest of the JPEG and of everything that it depends on:
+    the id, time and length of the image, the renderer, and its number among the
+    previews. So a truncated, damaged, foreign or outdated file is recognized without
+    decoding it.
 
     Args:
         files: where they are stored.
@@ -116,32 +121,38 @@ class Previews:
         self._renderer = renderer
         self._log_at = 0.0
 
-    def read(self, image: Image) -> bytes | None:
-        """Return the preview of an image; None if it has to be made."""
+    def read(self, image: Image, number: int, count: int) -> bytes | None:
+        """Return one of the previews of an image; None if they have to be made."""
         try:
             content = self._files.read(image.image_id)
         except (OSError, AsgilookError):
             return None
-        preview, seal = content[:-_SEAL_SIZE], content[-_SEAL_SIZE:]
-        return preview if seal == self._seal(image, preview) else None
+        part = _part(content, number, count)
+        preview, seal = part[:-_SEAL_SIZE], part[-_SEAL_SIZE:]
+        return preview if seal == self._seal(image, number, preview) else None
 
-    def write(self, image: Image, preview: bytes) -> None:
-        """Store the preview of an image; a failure is logged, once a minute."""
+    def write(self, image: Image, previews: list[bytes]) -> None:
+        """Store the previews of an image; a failure is logged, once a minute."""
+        parts = [
+            preview + self._seal(image, number, preview)
+            for number, preview in enumerate(previews)
+        ]
+        lengths = struct.pack(f'>{len(parts)}I', *map(len, parts))
         try:
-            content = preview + self._seal(image, preview)
-            self._files.write(image.image_id, content)
+            self._files.write(image.image_id, b''.join([*parts, lengths]))
         except (OSError, AsgilookError) as ex:
-            self._warn(f"can't store the preview of {image.image_id}", ex)
+            self._warn(f"can't store the previews of {image.image_id}", ex)
 
     def remove(self, image_id: str) -> None:
-        """Remove the preview of an image; a failure is logged, once a minute."""
+        """Remove the previews of an image; a failure is logged, once a minute."""
         try:
             self._files.remove(image_id)
         except (OSError, AsgilookError) as ex:
-            self._warn(f"can't remove the preview of {image_id}", ex)
+            self._warn(f"can't remove the previews of {image_id}", ex)
 
-    def _seal(self, image: Image, preview: bytes) -> bytes:
-        identity = (image.image_id, image.modified_ns, image.length, self._renderer)
+    def _seal(self, image: Image, number: int, preview: bytes) -> bytes:
+        of_image = image.image_id, image.modified_ns, image.length
+        identity = (*of_image, self._renderer, number)
         seal = hashlib.blake2b(repr(identity).encode(), digest_size=_SEAL_SIZE)
         seal.update(preview)
         return seal.digest()
@@ -151,3 +162,13 @@ class Previews:
         if now >= self._log_at:
             self._log_at = now + _LOG_INTERVAL
             log.warning('%s: %s', message, ex)
+
+
+def _part(content: bytes, number: int, count: int) -> bytes:
+    """Return a part of a file that should have `count`; any bytes of another file."""
+    lengths_size = count * _LENGTH_SIZE
+    if len(content) < lengths_size:
+        return b''
+    lengths = struct.unpack(f'>{count}I', content[-lengths_size:])
+    start = sum(lengths[:number])
+    return content[start : start + lengths[number]]

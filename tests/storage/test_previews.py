@@ -20,7 +20,7 @@ from asgilook.errors import ImageNotFound, StorageUnavailable, StoredImageDamage
 from asgilook.imaging import reduction, transform
 from asgilook.index.folder import FolderIndex
 from asgilook.metrics.registry import Metrics
-from asgilook.models import Image
+from asgilook.models import Image, Size
 from asgilook.pipeline import renderer
 from asgilook.storage import previews as previews_module
 from asgilook.storage.atomic import TEMPORARY, NewFile
@@ -65,6 +65,11 @@ class Service:
         labels = {'event': event}
         name = 'asgilook_preview_duration_seconds_count'
         return int(self.metrics.registry.get_sample_value(name, labels) or 0)
+
+    def jobs(self, kind: str) -> int:
+        """Return how many jobs of a kind have run in worker threads."""
+        name = 'asgilook_job_duration_seconds_count'
+        return int(self.metrics.registry.get_sample_value(name, {'kind': kind}) or 0)
 
 
 @asynccontextmanager
@@ -114,11 +119,13 @@ def test_upload_that_is_kept_stores_its_preview(config: Config, run: Run) -> Non
         image = await service.save(FIRST, PHOTO)
         assert os.listdir(service.folder) == [FIRST]
         stored = (service.folder / FIRST).read_bytes()
-        thumbnail = await service.store.make_thumbnail(image, PREVIEW)
-        assert samples.decode(thumbnail).size == PREVIEW
-        assert stored.startswith(thumbnail)
-        assert (service.count('upload'), service.count('used')) == (1, 1)
-        assert service.count('request') == 0
+        for size in SIZES:
+            thumbnail = await service.store.make_thumbnail(image, size)
+            assert samples.decode(thumbnail).size == size
+            assert thumbnail in stored
+        assert service.count('upload') == 1
+        assert service.count('used') == len(SIZES)
+        assert service.count('request') == service.jobs('thumbnail') == 0
 
     run(scenario)
 
@@ -184,22 +191,22 @@ def test_images_without_a_preview(
 @pytest.mark.parametrize(
     ('full', 'minimum', 'expected'),
     [
-        ((1500, 1000), 64, None),
-        ((1501, 1000), 64, (750, 500)),
-        ((4000, 3000), 64, (1000, 750)),
-        ((4608, 3456), 64, (1152, 864)),
-        ((2048, 2048), 64, (1024, 1024)),
-        ((2050, 2050), 64, (512, 512)),
-        ((4000, 3000), 751, None),
-        ((60_000, 60), 64, None),
+        ((1500, 1000), 64, []),
+        ((1501, 1000), 64, [(750, 500), (375, 250), (187, 125)]),
+        ((4000, 3000), 64, [(1000, 750), (500, 375), (250, 187), (125, 93)]),
+        ((4608, 3456), 400, [(1152, 864), (576, 432)]),
+        ((4608, 3456), 432, [(1152, 864), (576, 432)]),
+        ((4608, 3456), 433, [(1152, 864)]),
+        ((2048, 2048), 512, [(1024, 1024), (512, 512)]),
+        ((2050, 2050), 64, [(512, 512), (256, 256), (128, 128), (64, 64)]),
+        ((4000, 3000), 751, []),
+        ((60_000, 60), 64, []),
     ],
 )
-def test_preview_size(
-    full: tuple[int, int], minimum: int, expected: tuple[int, int] | None
-) -> None:
-    assert reduction.preview_size(full, minimum) == expected
-    if expected is not None:
-        assert expected in Image(FIRST, full, 1, 1).reductions(minimum)
+def test_preview_sizes(full: Size, minimum: int, expected: list[Size]) -> None:
+    assert reduction.preview_sizes(full, minimum) == expected
+    listed = Image(FIRST, full, 1, 1).reductions(minimum)
+    assert listed[len(listed) - len(expected) :] == expected
 
 
 # -- Identity -----------------------------------------------------------------------
@@ -340,15 +347,15 @@ def test_replaced_image_gets_a_new_preview(config: Config, run: Run) -> None:
 def test_image_replaced_while_its_preview_is_made(
     config: Config, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def replace(*args: Any, **kwargs: Any) -> bytes:
+    def replace(*args: Any, **kwargs: Any) -> list[bytes]:
         path.write_bytes(samples.photo(1600, 1200, seed=1))
         return original(*args, **kwargs)
 
-    original, path = transform.thumbnail, Path(config.storage_path, FIRST)
+    original, path = transform.previews, Path(config.storage_path, FIRST)
 
     async def scenario(service: Service) -> None:
         image = await service.save(FIRST, TURNED)
-        monkeypatch.setattr(transform, 'thumbnail', replace)
+        monkeypatch.setattr(transform, 'previews', replace)
         await service.store.make_thumbnail(image, image.reductions(64)[0])
         assert files(config) == {FIRST}
 
@@ -459,7 +466,7 @@ def test_preview_that_cannot_be_removed(
 
     run(scenario)
     (line,) = logged(caplog)
-    assert line.startswith(f"WARNING can't remove the preview of {FIRST}: ")
+    assert line.startswith(f"WARNING can't remove the previews of {FIRST}: ")
 
 
 # -- Failures of the storage --------------------------------------------------------
@@ -527,9 +534,9 @@ def test_log_of_failures_once_a_minute(
     previews = Previews(FolderPreviews(str(tmp_path / 'missing')), renderer='r')
     image = Image(FIRST, (9, 9), 9, 9)
     for clock[0], lines in ((1000.0, 1), (1001.0, 1), (1059.9, 1), (1060.1, 2)):
-        previews.write(image, b'jpeg')
+        previews.write(image, [b'jpeg'])
         assert len(logged(caplog)) == lines
-        assert previews.read(image) is None
+        assert previews.read(image, 0, 1) is None
 
 
 def test_no_temporary_remains_after_a_failed_write(tmp_path: Path) -> None:
@@ -594,12 +601,12 @@ def test_preview_of_another_image_counts_as_missing(
     files = FolderPreviews(str(tmp_path))
     previews = Previews(files, renderer='85')
     image = Image(FIRST, (1600, 1200), 1000, 2000)
-    previews.write(image, b'content')
+    previews.write(image, [b'content'])
     other = dataclasses.replace(image, **changes)
     files.write(other.image_id, files.read(FIRST))
-    assert previews.read(image) == b'content'
-    assert previews.read(other) is None
-    assert Previews(files, renderer='86').read(image) is None
+    assert previews.read(image, 0, 1) == b'content'
+    assert previews.read(other, 0, 1) is None
+    assert Previews(files, renderer='86').read(image, 0, 1) is None
 
 
 def test_preview_is_not_flushed(
