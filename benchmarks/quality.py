@@ -1,5 +1,8 @@
 """How close thumbnails are to Lanczos on the full picture, before and after encoding.
 
+Previews are also compared with thumbnails that are made from the image: their mean loss
+as served, and what they take on disk.
+
 Run it as `python -m benchmarks.quality [JPEG ...]`: on the given files, or on the
 photos of scikit-image, scikit-learn and matplotlib, and a synthetic one. Each is
 measured as it is and cropped to odd sides.
@@ -15,7 +18,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import lru_cache, partial
+from functools import partial
 
 import numpy as np
 from PIL import Image
@@ -28,10 +31,12 @@ from .pictures import photo
 Size = tuple[int, int]
 Method = Callable[[bytes, Size], Image.Image]
 
-SCALES = (2, 4, 8, 16)
+SCALES = (2, 4, 8, 16, 32)
 # The service makes no smaller thumbnails.
 MIN_SIDE = 64
 TARGET_PSNR, TARGET_SSIM = 38, 0.98
+# Of previews: mean loss in dB and of SSIM, and their share of the images.
+MAX_LOSS_PSNR, MAX_LOSS_SSIM, MAX_SHARE = 0.3, 0.003, 0.08
 QUALITY = 85
 PACKAGED = {
     'skimage': ('data/retina.jpg', 'data/rocket.jpg'),
@@ -46,29 +51,25 @@ LANCZOS = Image.Resampling.LANCZOS
 _ssim: Callable[..., float] = metrics.structural_similarity
 
 
-def render(data: bytes, size: Size, *, is_preview: bool) -> Image.Image:
-    """Return the pixels of a thumbnail before they are encoded."""
-    image = codec.open_image(data, 'JPEG', lambda: None)
-    return reduction.reduce(image, size, is_preview=is_preview)
-
-
 def direct(data: bytes, size: Size) -> Image.Image:
     """Render from the stored image."""
-    return render(data, size, is_preview=False)
+    return reduction.reduce(codec.open_image(data, 'JPEG', lambda: None), size)
 
 
 def ours(data: bytes, size: Size) -> Image.Image:
-    """Render as the service does: small thumbnails from the preview."""
-    full = Image.open(io.BytesIO(data)).size
-    preview_size = reduction.preview_size(full, MIN_SIDE)
-    if preview_size is None or size[0] >= preview_size[0]:
+    """Render as the service does: small thumbnails together, as previews."""
+    sizes = preview_sizes(data)
+    if size not in sizes:
         return direct(data, size)
-    return render(preview(data, preview_size), size, is_preview=True)
+    return previews(data, sizes)[sizes.index(size)]
 
 
-@lru_cache(maxsize=64)
-def preview(data: bytes, size: Size) -> bytes:
-    return encoded(direct(data, size))
+def preview_sizes(data: bytes) -> list[Size]:
+    return reduction.preview_sizes(Image.open(io.BytesIO(data)).size, MIN_SIDE)
+
+
+def previews(data: bytes, sizes: list[Size]) -> list[Image.Image]:
+    return list(reduction.halvings(direct(data, sizes[0]), sizes))
 
 
 def encoded(image: Image.Image) -> bytes:
@@ -192,6 +193,28 @@ def report(title: str, pictures: dict[str, bytes]) -> None:
                 row(f'1/{scale:<5}{method}', scores)
         below = results['ours'].below()
         print(f'       ours below {TARGET_PSNR} or {TARGET_SSIM}: {len(below)}', *below)
+        loss(results['ours'], results['from the image'])
+
+
+def loss(ours: Scores, direct: Scores) -> None:
+    """Print the mean loss against thumbnails from the image, as served."""
+    if ours.names:
+        psnr = statistics.mean(direct.served_psnr) - statistics.mean(ours.served_psnr)
+        ssim = statistics.mean(direct.served_ssim) - statistics.mean(ours.served_ssim)
+        print(
+            f'       loss as served: {psnr:.2f} dB, {ssim:.4f} '
+            f'(at most {MAX_LOSS_PSNR} and {MAX_LOSS_SSIM})'
+        )
+
+
+def share(pictures: dict[str, bytes]) -> None:
+    """Print how long the previews are, as a share of the pictures."""
+    length = 0
+    for data in pictures.values():
+        if sizes := preview_sizes(data):
+            length += sum(len(encoded(each)) for each in previews(data, sizes))
+    part = length / sum(map(len, pictures.values()))
+    print(f'previews take {part:.1%} of the pictures (at most {MAX_SHARE:.0%})')
 
 
 def row(title: str, scores: Scores) -> None:
@@ -236,6 +259,7 @@ def main() -> None:
     if not sys.argv[1:]:
         pictures['made'] = photo(1632, 1224)
     transform.configure(50_000_000)
+    share(pictures)
     report('as they are', pictures)
     report('odd sizes', {name: odd(data) for name, data in pictures.items()})
 

@@ -655,9 +655,17 @@ def large_images() -> None:
     transform.configure(50_000_000)
 
 
-@pytest.mark.parametrize('shape', [(1600, 1200), (2001, 1001), (1500, 1000)])
-def test_preview_of_an_upload_is_its_thumbnail(large_images: None, shape: Size) -> None:
-    data = samples.photo(*shape)
+def make_previews(
+    data: bytes, sizes: list[Size], check_deadline: CheckDeadline = nothing
+) -> list[bytes]:
+    return transform.previews(data, sizes, quality=85, check_deadline=check_deadline)
+
+
+@pytest.mark.parametrize('shape', [(1600, 1200), (1608, 1224), (2001, 1001), (999, 9)])
+@pytest.mark.parametrize('mode', ['L', 'RGB'])
+def test_previews_of_an_upload(large_images: None, shape: Size, mode: str) -> None:
+    image = samples.scene(*shape).convert(mode)
+    data = samples.encode(image, 'JPEG', quality=90)
     target = io.BytesIO()
     upload = transform.to_jpeg(
         io.BytesIO(data),
@@ -667,10 +675,63 @@ def test_preview_of_an_upload_is_its_thumbnail(large_images: None, shape: Size) 
         min_thumb_size=64,
         check_deadline=nothing,
     )
-    if shape != (1600, 1200):  # resampled later, or too small
-        assert upload.preview is None
+    sizes = reduction.preview_sizes(shape, 64)
+    if shape[0] % 2:  # resampled later, or too small
+        assert upload.previews == []
     else:
-        assert upload.preview == thumb(target.getvalue(), (800, 600))
+        assert upload.previews == make_previews(target.getvalue(), sizes)
+        assert upload.previews[0] == thumb(target.getvalue(), sizes[0])
+
+
+@pytest.mark.parametrize('shape', [(1600, 1200), (2001, 1001), (1604, 1202)])
+@pytest.mark.parametrize('mode', ['L', 'RGB'])
+def test_previews_of_a_stored_image(shape: Size, mode: str) -> None:
+    image = samples.scene(*shape).convert(mode)
+    data = samples.encode(image, 'JPEG', quality=92)
+    sizes = reduction.preview_sizes(shape, 64)
+    previews = [samples.decode(preview) for preview in make_previews(data, sizes)]
+    assert [preview.size for preview in previews] == sizes
+    for preview, size in zip(previews, sizes, strict=True):
+        assert preview.mode == mode
+        best = image.resize(size, Image.Resampling.LANCZOS)
+        assert difference(preview, as_jpeg(best, 85)) < 6
+
+
+def test_previews_do_not_depend_on_smaller_ones() -> None:
+    data = samples.photo(1600, 1200)
+    sizes = reduction.preview_sizes((1600, 1200), 1)
+    previews = make_previews(data, sizes)
+    for count in range(1, len(sizes)):
+        assert make_previews(data, sizes[:count]) == previews[:count]
+
+
+@pytest.mark.parametrize('shape', [(64, 64), (65, 64), (64, 65), (9, 3), (3, 9)])
+def test_halvings(shape: Size) -> None:
+    wave = samples.scene(*shape)
+    sizes = [(shape[0] >> k, shape[1] >> k) for k in range(min(shape).bit_length())]
+    halvings = list(reduction.halvings(wave, sizes))
+    assert [each.size for each in halvings] == sizes
+    assert halvings[0] is wave
+    if shape == (64, 64):
+        mean = ImageStat.Stat(wave.crop((0, 0, 2, 2))).mean
+        pixel = ImageStat.Stat(halvings[1].crop((0, 0, 1, 1))).mean
+        assert all(abs(one - two) <= 0.5 for one, two in zip(pixel, mean, strict=True))
+
+
+def test_previews_check_deadline() -> None:
+    data = samples.photo(1600, 1200)
+    counter = Late(1_000_000)
+    make_previews(data, [(800, 600)], counter)
+    for calls in range(1_000_000 - counter.calls):
+        with pytest.raises(TimeUp):
+            make_previews(data, [(800, 600)], Late(calls))
+
+
+@pytest.mark.parametrize('part', [0.0, 0.5])
+def test_previews_of_damaged(part: float) -> None:
+    data = samples.photo(1600, 1200)
+    with pytest.raises(ImageDamaged, match='damaged'):
+        make_previews(data[: int(len(data) * part)], [(800, 600), (400, 300)])
 
 
 def test_truncated_scan_of_an_image_with_a_preview(large_images: None) -> None:

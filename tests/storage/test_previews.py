@@ -212,6 +212,26 @@ def test_preview_sizes(full: Size, minimum: int, expected: list[Size]) -> None:
 # -- Identity -----------------------------------------------------------------------
 
 
+def test_smallest_size_changes_no_thumbnail(config: Config) -> None:
+    """Previews with fewer or more sizes are made again, with the same bytes."""
+
+    async def main() -> None:
+        thumbnails: dict[Size, bytes] = {}
+        for number, minimum in enumerate((64, 32, 150, 64)):
+            config.min_thumb_size = minimum
+            async with opened(config) as service:
+                if not number:
+                    await service.save(FIRST, PHOTO)
+                image = await service.store.get(FIRST)
+                for size in image.reductions(minimum):
+                    thumbnail = await service.store.make_thumbnail(image, size)
+                    assert thumbnails.setdefault(size, thumbnail) == thumbnail
+                assert service.count('request') == (number > 0)
+        assert len(thumbnails) == len(SIZES) + 1
+
+    asyncio.run(main())
+
+
 @pytest.mark.parametrize('body', [PHOTO, TURNED, ODD])
 def test_bytes_depend_on_the_image_alone(
     config: Config, run: Run, body: bytes, monkeypatch: pytest.MonkeyPatch
@@ -607,6 +627,79 @@ def test_preview_of_another_image_counts_as_missing(
     assert previews.read(image, 0, 1) == b'content'
     assert previews.read(other, 0, 1) is None
     assert Previews(files, renderer='86').read(image, 0, 1) is None
+
+
+# -- Format of a file ---------------------------------------------------------------
+
+PARTS = [b'largest' * 99, b'smaller' * 9, b'']
+IMAGE = Image(FIRST, (1600, 1200), 1000, 2000)
+
+
+@pytest.fixture
+def stored(tmp_path: Path) -> tuple[Previews, FolderPreviews]:
+    """Return previews of one image, and their file."""
+    files = FolderPreviews(str(tmp_path))
+    previews = Previews(files, renderer='85')
+    previews.write(IMAGE, PARTS)
+    return previews, files
+
+
+def read_all(previews: Previews, count: int = len(PARTS)) -> list[bytes | None]:
+    return [previews.read(IMAGE, number, count) for number in range(count)]
+
+
+def is_found(previews: Previews) -> bool:
+    """Return whether damage is found, and whatever is read is right."""
+    found = read_all(previews)
+    pairs = zip(found, PARTS, strict=True)
+    assert all(preview in (None, part) for preview, part in pairs)
+    return None in found
+
+
+def test_each_preview_is_read(stored: tuple[Previews, FolderPreviews]) -> None:
+    previews, files = stored
+    assert read_all(previews) == PARTS
+    assert files.read(FIRST).startswith(PARTS[0])
+
+
+def test_every_changed_byte_is_found(stored: tuple[Previews, FolderPreviews]) -> None:
+    previews, files = stored
+    content = files.read(FIRST)
+    for at in range(len(content)):
+        changed = bytearray(content)
+        changed[at] ^= 1
+        files.write(FIRST, bytes(changed))
+        assert is_found(previews)
+
+
+def test_every_truncation_is_found(stored: tuple[Previews, FolderPreviews]) -> None:
+    previews, files = stored
+    content = files.read(FIRST)
+    for length in range(len(content)):
+        files.write(FIRST, content[:length])
+        assert is_found(previews)
+    files.write(FIRST, content[: len(content) // 2])
+    assert read_all(previews) == [None] * len(PARTS)
+
+
+@pytest.mark.parametrize('count', [1, 2, 4, 5, 400])
+def test_other_number_of_previews(
+    stored: tuple[Previews, FolderPreviews], count: int
+) -> None:
+    previews, _ = stored
+    assert read_all(previews, count) == [None] * count
+
+
+def test_preview_in_place_of_another(stored: tuple[Previews, FolderPreviews]) -> None:
+    previews, files = stored
+    content = files.read(FIRST)
+    lengths = content[-4 * len(PARTS) :]
+    start, seal = len(PARTS[0]) + 16, 16
+    first, second = content[:start], content[start : start + len(PARTS[1]) + seal]
+    rest = content[start + len(second) : -len(lengths)]
+    swapped = lengths[4:8] + lengths[:4] + lengths[8:]
+    files.write(FIRST, second + first + rest + swapped)
+    assert read_all(previews) == [None, None, PARTS[2]]
 
 
 def test_preview_is_not_flushed(
