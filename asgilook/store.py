@@ -176,7 +176,7 @@ class Store:
     async def make_thumbnail(
         self, image: Image, size: Size, format_: Format = 'jpeg'
     ) -> bytes:
-        """Return a thumbnail of a listed size, rendered once for concurrent callers.
+        """Return a thumbnail of a listed size; a render serves all concurrent callers.
 
         Raises `Busy`, `DeadlineExceeded`, `ImageNotFound` or `StoredImageDamaged`.
         """

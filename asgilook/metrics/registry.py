@@ -40,8 +40,8 @@ class Metrics:
         )
         self.previews = Histogram(
             'asgilook_preview_duration_seconds',
-            'Time to store a preview (upload), to make and store it (request, idle), '
-            'or to read it (used).',
+            'Time to store the previews of an image (upload), to make and store them '
+            '(request, idle), or to read one (used).',
             ['event'],
             buckets=_JOB_BUCKETS,
             registry=self.registry,

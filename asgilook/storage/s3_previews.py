@@ -20,7 +20,7 @@ _PAGE_SIZE = 1000  # S3 lists this many objects per request
 
 
 class ObjectPreviews:
-    """Previews as objects `previews/ID.jpeg`.
+    """Previews as objects `previews/ID.jpeg`, each of which begins with a JPEG.
 
     Args:
         client: returns the client of the object store.
