@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from asgilook.imaging import transform
+from asgilook.imaging import reduction, transform
 from asgilook.storage.previews import FOLDER
 from tests import samples
 from tests.servers import Server, until
@@ -24,7 +24,6 @@ log = logging.getLogger(__name__)
 
 # Set CRASH_KILLS for a longer run.
 KILLS = int(os.environ.get('CRASH_KILLS', '3'))
-PREVIEW = (800, 600)
 
 
 def check(server: Server, acknowledged: set[str], checked: set[str]) -> None:
@@ -37,13 +36,14 @@ def check(server: Server, acknowledged: set[str], checked: set[str]) -> None:
     listed = {image['id']: image for image in server.images()}
     assert acknowledged <= set(listed)
     for image_id in set(listed) - checked:
-        uri = listed[image_id]['thumbnails'][0]
+        uris = listed[image_id]['thumbnails']
         data = (server.storage / image_id).read_bytes()
         width, height = listed[image_id]['size']
-        expected = transform.thumbnail(
-            data, (width // 2, height // 2), quality=85, check_deadline=lambda: None
+        sizes = reduction.preview_sizes((width, height), 64)
+        expected = transform.previews(
+            data, sizes, quality=85, check_deadline=lambda: None
         )
-        assert server.get(uri).body == expected
+        assert [server.get(uri).body for uri in uris] == expected
         checked.add(image_id)
 
 
