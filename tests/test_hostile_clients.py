@@ -20,11 +20,7 @@ import pytest
 from . import samples
 from .servers import HOST, Server, until
 
-pytestmark = [
-    pytest.mark.integration,
-    pytest.mark.anyio,
-    pytest.mark.parametrize('anyio_backend', ['asyncio']),
-]
+pytestmark = pytest.mark.integration
 
 log = logging.getLogger(__name__)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Any, cast
 from unittest.mock import Mock
 
 import pytest
@@ -11,11 +11,11 @@ import uvicorn
 from uvicorn.server import ServerState
 
 from asgilook.web import uvicorn_protocol
-from asgilook.web.uvicorn_protocol import LimitedProtocol
+from asgilook.web.uvicorn_protocol import STALL_TIMEOUT, LimitedProtocol
 
+from ..conftest import until
 from ..servers import HOST, serving
-
-pytestmark = [pytest.mark.anyio, pytest.mark.parametrize('anyio_backend', ['asyncio'])]
+from ..virtual_time import VIRTUAL_TIME
 
 REQUEST = b'GET / HTTP/1.1\r\nHost: localhost\r\n\r\n'
 
@@ -43,35 +43,31 @@ class Endless:
 async def test_client_that_does_not_read_is_cut_off(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(uvicorn_protocol, 'STALL_TIMEOUT', 0.3)
+    monkeypatch.setattr(uvicorn_protocol, 'STALL_TIMEOUT', 0.05)
     app = Endless()
     async with serving(app) as (_, port):
         reader, writer = await asyncio.open_connection(HOST, port)
         writer.write(REQUEST)
-        for _ in range(5):  # each pause is shorter than the limit
-            writer.transport.pause_reading()  # type: ignore[attr-defined]
-            await asyncio.sleep(0.1)
-            writer.transport.resume_reading()  # type: ignore[attr-defined]
-            await reader.readexactly(20_000_000)
-        assert not app.ended.is_set()
+        await reader.readexactly(65536)
         writer.transport.pause_reading()  # type: ignore[attr-defined]
         await app.ended.wait()
         writer.transport.abort()
 
 
-async def test_client_that_reads_lifts_the_limit(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(uvicorn_protocol, 'STALL_TIMEOUT', 0.01)
+@pytest.mark.parametrize('anyio_backend', [VIRTUAL_TIME])
+async def test_client_that_reads_lifts_the_limit() -> None:
     protocol = LimitedProtocol(uvicorn.Config(Endless()), ServerState(), {})
-    transport = Mock(spec=asyncio.Transport)
+    transport = Mock(spec=asyncio.Transport, is_closing=lambda: True)
     protocol.connection_made(transport)
+    for _ in range(3):
+        protocol.pause_writing()
+        await asyncio.sleep(STALL_TIMEOUT - 1)
+        protocol.resume_writing()
+    await asyncio.sleep(STALL_TIMEOUT * 2)
     protocol.pause_writing()
-    protocol.resume_writing()
-    await asyncio.sleep(0.05)
+    await asyncio.sleep(STALL_TIMEOUT - 1)
     assert not transport.abort.called
-    protocol.pause_writing()
-    await asyncio.sleep(0.05)
+    await asyncio.sleep(2)
     assert transport.abort.called
     protocol.connection_lost(None)
 
@@ -79,14 +75,17 @@ async def test_client_that_reads_lifts_the_limit(
 async def test_shutdown_does_not_wait_for_a_client_that_does_not_read(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(uvicorn_protocol, 'SHUTDOWN_STALL_TIMEOUT', 0.2)
+    monkeypatch.setattr(uvicorn_protocol, 'SHUTDOWN_STALL_TIMEOUT', 0.05)
+    monkeypatch.setattr(uvicorn_protocol, 'DRAIN_TIMEOUT', 0.05)
     app = Endless()
     async with serving(app) as (server, port):
         reader, writer = await asyncio.open_connection(HOST, port)
         writer.write(REQUEST)
         await reader.readexactly(65536)
         writer.transport.pause_reading()  # type: ignore[attr-defined]
-        await asyncio.sleep(0.5)
+        (connection,) = server.server_state.connections
+        flow = cast(LimitedProtocol, connection).flow
+        await until(lambda: flow.is_write_paused)
         assert not app.ended.is_set()
         _, idle = await asyncio.open_connection(HOST, port)
         server.should_exit = True

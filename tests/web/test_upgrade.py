@@ -16,8 +16,6 @@ from asgilook.config import Config
 
 from ..servers import HOST, serving
 
-pytestmark = [pytest.mark.anyio, pytest.mark.parametrize('anyio_backend', ['asyncio'])]
-
 INNER = b'GET /healthz/live HTTP/1.1\r\nHost: localhost\r\n\r\n'
 
 

@@ -16,11 +16,11 @@ from uvicorn.server import ServerState
 from asgilook.app import create_app
 from asgilook.config import Config
 from asgilook.web import uvicorn_protocol
+from asgilook.web.framing import HEAD as HEAD_BEGUN
 from asgilook.web.uvicorn_protocol import LimitedProtocol
 
+from ..conftest import until
 from ..servers import HOST, serving
-
-pytestmark = [pytest.mark.anyio, pytest.mark.parametrize('anyio_backend', ['asyncio'])]
 
 HEAD = b'GET / HTTP/1.1\r\nHost: localhost\r\n'
 CHUNKED = HEAD.replace(b'GET', b'POST') + b'Transfer-Encoding: chunked\r\n\r\n'
@@ -29,25 +29,51 @@ Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 Connect = Callable[[], AbstractAsyncContextManager[Streams]]
 
 
-async def app(scope: Any, receive: Any, send: Any) -> None:
-    """Respond at once, in as many chunks as the path says, without reading a body."""
-    if scope['path'] == '/slow':
-        await asyncio.sleep(0.5)
-    chunks = int(scope['path'][1:].replace('slow', '') or '1')
-    headers = [(b'content-length', b'%d' % (chunks * 3))]
-    await send({'type': 'http.response.start', 'status': 200, 'headers': headers})
-    for left in reversed(range(chunks)):
-        if chunks > 1:
-            await asyncio.sleep(0.01)
-        await send(
-            {'type': 'http.response.body', 'body': b'abc', 'more_body': left > 0}
-        )
+class App:
+    """Responds in as many chunks as the path says, without reading a body.
+
+    `/late` waits for `released` before its head, and `/held` before its last chunk.
+    """
+
+    def __init__(self) -> None:
+        self.released = asyncio.Event()
+        self.calls = 0
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        self.calls += 1
+        path = scope['path'][1:]
+        if path == 'late':
+            await self.released.wait()
+        chunks = int(path) if path.isdigit() else {'held': 2}.get(path, 1)
+        headers = [(b'content-length', b'%d' % (chunks * 3))]
+        await send({'type': 'http.response.start', 'status': 200, 'headers': headers})
+        for left in reversed(range(chunks)):
+            if path == 'held' and not left:
+                await self.released.wait()
+            if chunks > 1:
+                await asyncio.sleep(0)
+            await send(
+                {'type': 'http.response.body', 'body': b'abc', 'more_body': left > 0}
+            )
 
 
 @pytest.fixture
-async def server() -> AsyncIterator[tuple[uvicorn.Server, int]]:
+async def app() -> App:
+    return App()
+
+
+@pytest.fixture
+def keep_alive() -> float:
+    """Return the server's limit on idle connections, which few tests reach."""
+    return 60
+
+
+@pytest.fixture
+async def server(
+    app: App, keep_alive: float
+) -> AsyncIterator[tuple[uvicorn.Server, int]]:
     """Yield a server of `app`, and its port."""
-    async with serving(app, timeout_keep_alive=1) as server:
+    async with serving(app, timeout_keep_alive=keep_alive) as server:
         yield server
 
 
@@ -65,9 +91,15 @@ def connect(server: tuple[uvicorn.Server, int]) -> Connect:
 
 
 @pytest.fixture
-def short_timeouts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(uvicorn_protocol, 'HEADER_TIMEOUT', 0.2)
-    monkeypatch.setattr(uvicorn_protocol, 'LINGER_TIMEOUT', 0.2)
+def shorten(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Return a function that makes a timeout short, once a test waits for it."""
+    return lambda name: monkeypatch.setattr(uvicorn_protocol, name, 0.05)
+
+
+async def stop_accepting(server: uvicorn.Server) -> None:
+    """Begin the shutdown of a server, which its connections learn at the same time."""
+    server.should_exit = True
+    await until(lambda: not server.servers[0].is_serving())
 
 
 async def response(reader: asyncio.StreamReader) -> bytes:
@@ -146,31 +178,35 @@ async def test_pipelined_requests(connect: Connect) -> None:
 
 
 @pytest.mark.parametrize('sent', [b'', b'G', HEAD])
-@pytest.mark.usefixtures('short_timeouts')
 async def test_unfinished_head_ends_the_connection(
-    connect: Connect, sent: bytes
+    connect: Connect, shorten: Callable[[str], None], sent: bytes
 ) -> None:
+    shorten('HEADER_TIMEOUT')
     async with connect() as (reader, writer):
         writer.write(sent)
         assert await reader.read() == b''
 
 
-@pytest.mark.usefixtures('short_timeouts')
-async def test_unfinished_second_head_ends_the_connection(connect: Connect) -> None:
+async def test_unfinished_second_head_ends_the_connection(
+    connect: Connect, shorten: Callable[[str], None]
+) -> None:
     async with connect() as (reader, writer):
         assert await ask(reader, writer) == b'abc'
+        shorten('HEADER_TIMEOUT')
         writer.write(HEAD)
         assert await reader.read() == b''
 
 
-@pytest.mark.usefixtures('short_timeouts')
-async def test_slow_head_ends_the_connection(connect: Connect) -> None:
+async def test_slow_head_ends_the_connection(
+    connect: Connect, shorten: Callable[[str], None]
+) -> None:
+    shorten('HEADER_TIMEOUT')
     async with connect() as (reader, writer):
         writer.write(HEAD)
         end = asyncio.create_task(reader.read())
         while not end.done():
             writer.write(b'X: y\r\n')
-            await asyncio.wait([end], timeout=0.05)
+            await asyncio.wait([end], timeout=0.01)
         with contextlib.suppress(ConnectionError):
             assert await end == b''
 
@@ -186,14 +222,16 @@ async def test_endless_head_ends_the_connection(
         assert await reader.read() == b''
 
 
-@pytest.mark.usefixtures('short_timeouts')
-async def test_body_after_its_response_is_dropped(connect: Connect) -> None:
+async def test_body_after_its_response_is_dropped(
+    connect: Connect, shorten: Callable[[str], None]
+) -> None:
     post = b'POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000\r\n\r\n'
     async with connect() as (reader, writer):
         writer.write(post)
         assert await response(reader) == b'abc'
         writer.write(bytes(100000))
         assert await ask(reader, writer) == b'abc'
+        shorten('LINGER_TIMEOUT')
         writer.write(post)
         assert await response(reader) == b'abc'
         assert await reader.read() == b''
@@ -214,16 +252,16 @@ async def test_longest_idle_connection_is_closed_for_a_new_one(
 
 
 async def test_busy_connection_is_not_closed_for_a_new_one(
-    connect: Connect, monkeypatch: pytest.MonkeyPatch
+    connect: Connect, app: App, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(uvicorn_protocol, 'max_connections', lambda: 1)
     async with connect() as (reader, writer):
-        writer.write(b'GET /100 HTTP/1.1\r\nHost: localhost\r\n\r\n')
+        writer.write(b'GET /held HTTP/1.1\r\nHost: localhost\r\n\r\n')
         await reader.readuntil(b'\r\n\r\n')
         async with connect() as second:
             assert await second[0].read() == b''
-        assert await reader.readexactly(3) == b'abc'
-        writer.transport.abort()
+        app.released.set()
+        assert await reader.readexactly(6) == b'abcabc'
 
 
 @pytest.mark.parametrize('end', [b'0\r\nX: ', b'1;x=', b'1\r\n', b'1\r\nx\r\n0\r\nX: '])
@@ -240,8 +278,16 @@ async def test_endless_trailer_or_chunk_extension_ends_the_connection(
             assert not rest or rest.startswith(b'HTTP/1.1 400 ')
 
 
+async def until_head_has_begun(server: uvicorn.Server) -> None:
+    """Wait until the server has received a part of a request's head."""
+    connections: Any = server.server_state.connections
+    await until(lambda: any(each.reading is HEAD_BEGUN for each in connections))
+
+
 async def test_content_does_not_count_as_header(
-    connect: Connect, monkeypatch: pytest.MonkeyPatch
+    connect: Connect,
+    server: tuple[uvicorn.Server, int],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A long body or pipeline before the beginning of a head does not count."""
     monkeypatch.setattr(uvicorn_protocol, 'MAX_HEADER_SIZE', 1000)
@@ -250,24 +296,28 @@ async def test_content_does_not_count_as_header(
         for before, count in (CHUNKED + body, 1), ((HEAD + b'\r\n') * 50, 50):
             writer.write(before + HEAD)
             assert [await response(reader) for _ in range(count)] == [b'abc'] * count
-            await asyncio.sleep(0.05)
+            await until_head_has_begun(server[0])
             writer.write(b'\r\n')
             assert await response(reader) == b'abc'
 
 
-@pytest.mark.usefixtures('short_timeouts')
+@pytest.mark.parametrize('keep_alive', [0.05])
 async def test_first_response_sets_no_limit_on_the_second_request(
-    connect: Connect,
+    connect: Connect, app: App, shorten: Callable[[str], None]
 ) -> None:
     async with connect() as (reader, writer):
-        writer.write(HEAD + b'\r\n' + HEAD.replace(b'GET /', b'POST /50'))
-        writer.write(b'Content-Length: 3\r\n\r\n')
+        second = HEAD.replace(b'GET /', b'POST /held')
+        writer.write(HEAD + b'\r\n' + second + b'Content-Length: 3\r\n\r\n')
         assert await response(reader) == b'abc'
-        assert await response(reader) == b'abc' * 50
-        writer.write(b'end')
-        assert await ask(reader, writer) == b'abc'
+        shorten('HEADER_TIMEOUT')
+        await asyncio.sleep(0.1)
+        app.released.set()
+        assert await response(reader) == b'abcabc'
+        writer.write(b'end' + HEAD + b'\r\n')
+        assert await response(reader) == b'abc'
 
 
+@pytest.mark.parametrize('keep_alive', [0.2])
 async def test_empty_lines_do_not_extend_the_keep_alive_limit(
     connect: Connect,
 ) -> None:
@@ -276,11 +326,12 @@ async def test_empty_lines_do_not_extend_the_keep_alive_limit(
         end = asyncio.create_task(reader.read())
         while not end.done():
             writer.write(b'\r\n')
-            await asyncio.wait([end], timeout=0.05)
+            await asyncio.wait([end], timeout=0.01)
         with contextlib.suppress(ConnectionError):
             assert await end == b''
 
 
+@pytest.mark.parametrize('keep_alive', [0.05])
 async def test_dropped_body_does_not_lift_the_keep_alive_limit(
     connect: Connect,
 ) -> None:
@@ -300,7 +351,7 @@ async def test_lost_connection_leaves_no_timer() -> None:
         return timers[-1]
 
     spied = Mock(wraps=loop, call_at=call_at)
-    protocol = LimitedProtocol(uvicorn.Config(app), ServerState(), {}, spied)
+    protocol = LimitedProtocol(uvicorn.Config(App()), ServerState(), {}, spied)
     protocol.connection_made(Mock(spec=asyncio.Transport, is_closing=lambda: False))
     protocol.data_received(HEAD + b'\r\n')
     assert not protocol.unanswered
@@ -312,7 +363,7 @@ async def test_lost_connection_leaves_no_timer() -> None:
 
 async def test_limits_are_shared_by_the_connections_of_a_server() -> None:
     """A connection that begins after a shutdown of its server has little time."""
-    config, state = uvicorn.Config(app), ServerState()
+    config, state = uvicorn.Config(App()), ServerState()
     closed = []
     for server_state in state, state, ServerState():
         transport = Mock(spec=asyncio.Transport, is_closing=lambda: False)
@@ -327,56 +378,75 @@ async def test_limits_are_shared_by_the_connections_of_a_server() -> None:
 
 class TestShutdown:
     async def test_idle_connection_gets_one_more_response(
-        self, server: tuple[uvicorn.Server, int], connect: Connect
+        self,
+        server: tuple[uvicorn.Server, int],
+        connect: Connect,
+        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
+        monkeypatch.setattr(uvicorn_protocol, 'DRAIN_TIMEOUT', 60)
         async with connect() as used, connect() as new:
             assert await ask(*used) == b'abc'
-            server[0].should_exit = True
-            await asyncio.sleep(0.3)
+            await stop_accepting(server[0])
             for reader, writer in used, new:
                 writer.write(HEAD + b'\r\n')
                 assert b'connection: close' in await reader.readuntil(b'\r\n\r\n')
                 assert await reader.read() == b'abc'
 
     async def test_idle_connection_is_closed_after_a_moment(
-        self, server: tuple[uvicorn.Server, int], connect: Connect
+        self,
+        server: tuple[uvicorn.Server, int],
+        connect: Connect,
+        shorten: Callable[[str], None],
     ) -> None:
+        shorten('DRAIN_TIMEOUT')
         async with connect() as used, connect() as new, connect() as begun:
             assert await ask(*used) == b'abc'
             begun[1].write(HEAD)
-            await asyncio.sleep(0.05)
-            server[0].should_exit = True
+            await until_head_has_begun(server[0])
+            await stop_accepting(server[0])
             for reader, _ in used, new, begun:
                 assert await reader.read() == b''
 
     async def test_response_that_has_not_started_announces_the_end(
-        self, server: tuple[uvicorn.Server, int], connect: Connect
+        self, server: tuple[uvicorn.Server, int], app: App, connect: Connect
     ) -> None:
         async with connect() as (reader, writer):
-            writer.write(b'GET /slow HTTP/1.1\r\nHost: localhost\r\n\r\n')
-            await asyncio.sleep(0.05)
-            server[0].should_exit = True
+            writer.write(b'GET /late HTTP/1.1\r\nHost: localhost\r\n\r\n')
+            await until(lambda: app.calls)
+            await stop_accepting(server[0])
+            app.released.set()
             assert b'connection: close' in await reader.readuntil(b'\r\n\r\n')
             assert await reader.read() == b'abc'
 
     @pytest.mark.parametrize('length', [0, 3])
     async def test_connection_outlasts_a_response_that_had_started(
-        self, server: tuple[uvicorn.Server, int], connect: Connect, length: int
+        self,
+        server: tuple[uvicorn.Server, int],
+        app: App,
+        connect: Connect,
+        monkeypatch: pytest.MonkeyPatch,
+        length: int,
     ) -> None:
+        monkeypatch.setattr(uvicorn_protocol, 'DRAIN_TIMEOUT', 60)
         async with connect() as (reader, writer):
-            head = b'POST /100 HTTP/1.1\r\nHost: localhost\r\n'
+            head = b'POST /held HTTP/1.1\r\nHost: localhost\r\n'
             writer.write(head + b'Content-Length: %d\r\n\r\n' % length)
             head = await reader.readuntil(b'\r\n\r\n')
             assert b'connection: close' not in head
-            server[0].should_exit = True
-            assert await reader.readexactly(300) == b'abc' * 100
+            await stop_accepting(server[0])
+            app.released.set()
+            assert await reader.readexactly(6) == b'abcabc'
             writer.write(b'end'[:length] + HEAD + b'\r\n')
             assert b'connection: close' in await reader.readuntil(b'\r\n\r\n')
             assert await reader.read() == b'abc'
 
     async def test_connection_accepted_too_late_is_closed_soon(
-        self, server: tuple[uvicorn.Server, int], connect: Connect
+        self,
+        server: tuple[uvicorn.Server, int],
+        connect: Connect,
+        shorten: Callable[[str], None],
     ) -> None:
+        shorten('DRAIN_TIMEOUT')
         async with connect() as first:
             await ask(*first)
             first_protocol = next(iter(server[0].server_state.connections))
