@@ -170,7 +170,7 @@ def test_cache_memory_drops_what_was_used_least(config: Config, image: Json) -> 
     assert tier(uris[1]) == '=redis'
 
 
-def test_cache_reports_the_state_of_redis(config: Config) -> None:
+async def test_cache_reports_the_state_of_redis(config: Config) -> None:
     async def state() -> str:
         cache = RedisCache(config)
         await cache.process_startup({}, {})
@@ -178,9 +178,9 @@ def test_cache_reports_the_state_of_redis(config: Config) -> None:
         await cache.process_shutdown({}, {})
         return state
 
-    assert asyncio.run(state()) == 'up'
+    assert await state() == 'up'
     config.create_redis_pool = no_redis
-    assert asyncio.run(state()) == 'none'
+    assert await state() == 'none'
 
 
 # Responses that are never cached

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import asyncio
 import os
 import uuid
 from typing import Any
@@ -274,15 +273,12 @@ def test_uuid_generator_makes_random_uuids() -> None:
     assert all(isinstance(value, uuid.UUID) for value in made)
 
 
-def test_redis_pool_connects_at_its_first_command() -> None:
-    async def main() -> None:
-        config = Config({})
-        assert await config.create_redis_pool(None) is None
-        pool = await config.create_redis_pool('redis://127.0.0.1:1')
-        assert isinstance(pool, aioredis.Redis)
-        with pytest.raises(OSError, match='Connect call failed'):
-            await pool.ping()
-        pool.close()
-        await pool.wait_closed()
-
-    asyncio.run(main())
+async def test_redis_pool_connects_at_its_first_command() -> None:
+    config = Config({})
+    assert await config.create_redis_pool(None) is None
+    pool = await config.create_redis_pool('redis://127.0.0.1:1')
+    assert isinstance(pool, aioredis.Redis)
+    with pytest.raises(OSError, match='Connect call failed'):
+        await pool.ping()
+    pool.close()
+    await pool.wait_closed()

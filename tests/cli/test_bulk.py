@@ -66,7 +66,7 @@ def make(concurrency: int = 2) -> tuple[Bulk, io.StringIO]:
         return Bulk(concurrency, progress), output
 
 
-def run(
+async def run(
     bulk: Bulk, items: list[int], failure: AsgilookError | None = None
 ) -> list[int]:
     """Process numbers, with a failure at number 3; return the numbers that were
@@ -79,20 +79,20 @@ def run(
         if item == 3 and failure:
             raise failure
 
-    asyncio.run(bulk.process_all(iter(items), process))
+    await bulk.process_all(iter(items), process)
     return started
 
 
-def test_all_are_processed(capsys: Captured) -> None:
+async def test_all_are_processed(capsys: Captured) -> None:
     bulk, output = make()
-    assert run(bulk, list(range(10))) == list(range(10))
+    assert await run(bulk, list(range(10))) == list(range(10))
     assert bulk.report('done 10') == 0
     assert capsys.readouterr().out == 'done 10, rejected 0\n'
     assert output.getvalue() == ''
 
 
 @pytest.mark.parametrize('concurrency', [1, 3])
-def test_concurrency(concurrency: int) -> None:
+async def test_concurrency(concurrency: int) -> None:
     bulk, _ = make(concurrency)
     busy: set[int] = set()
     counts: list[int] = []
@@ -103,7 +103,7 @@ def test_concurrency(concurrency: int) -> None:
         await asyncio.sleep(0)
         busy.remove(item)
 
-    asyncio.run(bulk.process_all(iter(range(10)), process))
+    await bulk.process_all(iter(range(10)), process)
     assert max(counts) == concurrency
 
 
@@ -114,19 +114,19 @@ def test_concurrency(concurrency: int) -> None:
         (StorageUnavailable('Not now.'), 'asgilook: Not now. (a wire)\n'),
     ],
 )
-def test_failure_ends_the_run(
+async def test_failure_ends_the_run(
     failure: AsgilookError, line: str, capsys: Captured
 ) -> None:
     if isinstance(failure, StorageUnavailable):
         failure.__cause__ = OSError('a wire')
     bulk, _ = make(1)
-    assert run(bulk, list(range(10)), failure) == [0, 1, 2, 3]
+    assert await run(bulk, list(range(10)), failure) == [0, 1, 2, 3]
     assert bulk.failure is failure
     assert bulk.report('done 3') == 1
     assert capsys.readouterr().err == line
 
 
-def test_signal_ends_the_run(capsys: Captured) -> None:
+async def test_signal_ends_the_run(capsys: Captured) -> None:
     bulk, output = make()
     started = []
 
@@ -138,11 +138,8 @@ def test_signal_ends_the_run(capsys: Captured) -> None:
             os.kill(os.getpid(), signal.SIGINT)
         await asyncio.sleep(0)
 
-    async def main() -> None:
-        bulk.handle_signals()
-        await bulk.process_all(iter(range(10**9)), process)
-
-    asyncio.run(main())
+    bulk.handle_signals()
+    await bulk.process_all(iter(range(10**9)), process)
     assert bulk.signal == signal.SIGTERM
     assert output.getvalue() == 'stopping after the files in progress\n'
     assert bulk.report('done some') == 128 + signal.SIGTERM

@@ -39,27 +39,27 @@ def make_probes(**functions: Any) -> Probes:
     return Probes(**{**working, **functions})
 
 
-def test_components() -> None:
-    found = asyncio.run(make_probes(database_state=up, redis_state=none).components())
+async def test_components() -> None:
+    found = await make_probes(database_state=up, redis_state=none).components()
     assert found == {'storage': 'up', 'database': 'up', 'redis': 'none'}
 
 
-def test_no_database_is_left_out() -> None:
-    assert 'database' not in asyncio.run(make_probes().components())
+async def test_no_database_is_left_out() -> None:
+    assert 'database' not in await make_probes().components()
 
 
-def test_free_bytes() -> None:
-    assert asyncio.run(make_probes(free_bytes=lambda: 7).free_bytes()) == 7
+async def test_free_bytes() -> None:
+    assert await make_probes(free_bytes=lambda: 7).free_bytes() == 7
 
 
-def test_free_bytes_of_missing_folder_are_unknown() -> None:
+async def test_free_bytes_of_missing_folder_are_unknown() -> None:
     def fail() -> int:
         raise FileNotFoundError
 
-    assert asyncio.run(make_probes(free_bytes=fail).free_bytes()) is None
+    assert await make_probes(free_bytes=fail).free_bytes() is None
 
 
-def test_free_bytes_of_hanging_disk_are_unknown(
+async def test_free_bytes_of_hanging_disk_are_unknown(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(probes, 'PROBE_TIMEOUT', 0.01)
@@ -70,7 +70,7 @@ def test_free_bytes_of_hanging_disk_are_unknown(
         return 7
 
     found = make_probes(free_bytes=wait)
-    assert asyncio.run(found.free_bytes()) is None
+    assert await found.free_bytes() is None
     over.set()
 
 
@@ -93,23 +93,19 @@ class Clock:
         return self.counts
 
 
-def test_slow_count_is_kept_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_slow_count_is_kept_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock()
     monkeypatch.setattr(probes, 'time', clock)
     found = make_probes(count_images=clock.count)
-
-    async def main() -> None:
-        assert await found.image_count() == 1
-        clock.now += 9.9
-        assert await found.image_count() == 1
-        clock.now += 0.2
-        assert await found.image_count() == 2
-        clock.seconds = 0
-        clock.now += 11
-        assert await found.image_count() == 3
-        assert await found.image_count() == 4  # this costs nothing
-
-    asyncio.run(main())
+    assert await found.image_count() == 1
+    clock.now += 9.9
+    assert await found.image_count() == 1
+    clock.now += 0.2
+    assert await found.image_count() == 2
+    clock.seconds = 0
+    clock.now += 11
+    assert await found.image_count() == 3
+    assert await found.image_count() == 4  # this costs nothing
 
 
 async def fail() -> int:
@@ -123,9 +119,9 @@ async def hang() -> int:
 
 
 @pytest.mark.parametrize('count_images', [fail, hang])
-def test_failed_count_is_unknown(
+async def test_failed_count_is_unknown(
     monkeypatch: pytest.MonkeyPatch, count_images: Callable[[], Awaitable[int]]
 ) -> None:
     monkeypatch.setattr(probes, 'PROBE_TIMEOUT', 0.01)
     found = make_probes(count_images=count_images)
-    assert asyncio.run(found.image_count()) is None
+    assert await found.image_count() is None

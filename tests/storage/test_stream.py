@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import asyncio
 import gc
 import io
 from typing import BinaryIO
@@ -36,28 +35,28 @@ async def collect(stream: FileStream) -> list[bytes]:
         (9, 10, [b'\x09']),
     ],
 )
-def test_blocks(start: int, stop: int, blocks: list[bytes]) -> None:
+async def test_blocks(start: int, stop: int, blocks: list[bytes]) -> None:
     stream, file = open_stream(start, stop)
-    assert asyncio.run(collect(stream)) == blocks
+    assert await collect(stream) == blocks
     assert file.closed
 
 
-def test_empty_range() -> None:
+async def test_empty_range() -> None:
     stream, _ = open_stream(5, 5)
-    assert asyncio.run(collect(stream)) == []
+    assert await collect(stream) == []
 
 
-def test_file_is_closed_with_its_last_block() -> None:
+async def test_file_is_closed_with_its_last_block() -> None:
     stream, file = open_stream(0, 3)
-    assert asyncio.run(anext(stream)) == b'\0\1\2'
+    assert await anext(stream) == b'\0\1\2'
     assert file.closed
 
 
-def test_close() -> None:
+async def test_close() -> None:
     stream, file = open_stream(0, 10)
-    asyncio.run(stream.close())
+    await stream.close()
     assert file.closed
-    assert asyncio.run(collect(stream)) == []
+    assert await collect(stream) == []
 
 
 def test_stream_that_is_dropped() -> None:

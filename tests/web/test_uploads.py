@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -177,7 +176,7 @@ class Request:
         ([], 5, InvalidRequest, 0),
     ],
 )
-def test_raw_body(
+async def test_raw_body(
     chunks: list[bytes],
     content_length: int | None,
     error: type[Exception] | None,
@@ -185,14 +184,10 @@ def test_raw_body(
 ) -> None:
     request: Any = Request(chunks, content_length)
     file = File()
-
-    async def main() -> None:
-        if error is None:
+    if error is None:
+        await receive_upload(request, file, 10)
+        assert file.content == b''.join(chunks)
+    else:
+        with pytest.raises(error):
             await receive_upload(request, file, 10)
-            assert file.content == b''.join(chunks)
-        else:
-            with pytest.raises(error):
-                await receive_upload(request, file, 10)
-
-    asyncio.run(main())
     assert request.read == read
