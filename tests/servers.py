@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -40,7 +40,7 @@ ROOT = Path(asgilook.__file__).parent.parent
 FAULTS = ('Traceback', 'was destroyed', 'never retrieved', 'ResourceWarning')
 
 
-def until(condition: Callable[[], T], seconds: float = 10) -> T:
+def until(condition: Callable[[], T], seconds: float = 60) -> T:
     """Return the first true value of `condition()`; fail after `seconds`."""
     deadline = time.monotonic() + seconds
     while not (result := condition()):
@@ -78,7 +78,7 @@ def run(*arguments: str, **settings: Any) -> subprocess.CompletedProcess[str]:
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=60,
     )
 
 
@@ -150,10 +150,10 @@ class Process:
         return until(matches)
 
     def stop(self, number: int = signal.SIGTERM) -> int:
-        """Send a signal, wait up to 15 s for the end; return the exit code."""
+        """Send a signal, wait up to 60 s for the end; return the exit code."""
         try:
             self._popen.send_signal(number)
-            return self._popen.wait(15)
+            return self._popen.wait(60)
         finally:
             self.kill()
 
@@ -187,13 +187,11 @@ def _is_frozen(pid: int) -> bool:
 
 @dataclasses.dataclass(frozen=True)
 class Answer:
-    """A complete response, with the time it arrived and how long it took."""
+    """A complete response."""
 
     status: int
     headers: http.client.HTTPMessage = dataclasses.field(repr=False)
     body: bytes = dataclasses.field(repr=False)
-    seconds: float = 0
-    at: float = dataclasses.field(default_factory=time.monotonic)
 
     @property
     def json(self) -> Any:
@@ -216,7 +214,8 @@ class Answer:
 class Server(Process):
     """The service on a free port, with a storage folder below `folder`.
 
-    A second one with the same `folder` shares the storage.
+    A second one with the same `folder` shares the storage. `limits` are time limits of
+    the service by module and name, in seconds, for tests that wait for one.
     """
 
     ready = 'Application startup complete'
@@ -227,11 +226,15 @@ class Server(Process):
         *options: str,
         program: tuple[str, ...] = ('asgilook',),
         wrapper: tuple[str, ...] = (),
+        limits: Mapping[str, float] | None = None,
         **settings: Any,
     ) -> None:
         self.storage = folder / 'images'
         settings = {'storage_path': self.storage, **settings}
         python = *wrapper, sys.executable
+        if limits:
+            changed = (f'{name}={seconds}' for name, seconds in limits.items())
+            program = 'tests.other_limits', *changed
         command = [*python, '-m', *program, '--port', '0', *options]
         super().__init__(folder, *command, environ=_environ(settings))
         self.processes = int(options[-1]) if '--workers' in options else 1
@@ -266,15 +269,13 @@ class Server(Process):
 
     def ask(self, method: str, path: str, body: Any = None, **headers: str) -> Answer:
         """Send a request on a new connection, with `path` exactly as it is."""
-        start = time.monotonic()
-        connection = http.client.HTTPConnection(HOST, self.port, timeout=30)
+        connection = http.client.HTTPConnection(HOST, self.port, timeout=60)
         named = {name.replace('_', '-'): value for name, value in headers.items()}
         with contextlib.closing(connection):
             connection.request(method, path, body, named)
             with connection.getresponse() as response:
                 data = response.read()
-        seconds = time.monotonic() - start
-        return Answer(response.status, response.headers, data, seconds)
+        return Answer(response.status, response.headers, data)
 
     def get(self, path: str, **headers: str) -> Answer:
         """Send a GET."""
@@ -295,7 +296,7 @@ class Server(Process):
     @contextlib.contextmanager
     def uploading(self, framing: str, part: bytes) -> Iterator[socket.socket]:
         """Send a request head, and part of a body once the service waits for it."""
-        with socket.create_connection((HOST, self.port), timeout=30) as client:
+        with socket.create_connection((HOST, self.port), timeout=60) as client:
             client.sendall(
                 f'POST /images HTTP/1.1\r\nHost: {HOST}\r\n{framing}\r\n'
                 'Expect: 100-continue\r\n\r\n'.encode()
@@ -330,7 +331,7 @@ class RedisServer(Process):
     def command(self, *words: str) -> Any:
         """Send a command; return its reply, even if that is an error."""
         reader = hiredis.Reader(encoding='utf-8')
-        with socket.create_connection((HOST, self.port), timeout=10) as connection:
+        with socket.create_connection((HOST, self.port), timeout=60) as connection:
             connection.sendall(' '.join(words).encode() + b'\r\n')
             while (reply := reader.gets()) is False:
                 reader.feed(connection.recv(65536) or b'-hung up\r\n')
@@ -358,7 +359,7 @@ async def serving(
     task = asyncio.create_task(server.serve())
     while not server.started:  # noqa: ASYNC110 (uvicorn has no event for it)
         await asyncio.sleep(0.01)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         try:
             yield server, server.servers[0].sockets[0].getsockname()[1]
         finally:

@@ -9,8 +9,6 @@ from typing import Any
 
 import pytest
 
-from asgilook.storage import s3
-
 from . import samples
 from .object_stores import SeaweedFS, behind, create_bucket, name_of, remove_bucket
 from .proxy import Proxy
@@ -20,6 +18,9 @@ from .test_machines import TOKEN, Clients, check, clients, uris
 pytestmark = pytest.mark.integration
 
 PHOTO = samples.photo(1600, 1200)
+
+# For outages that last until the service has noticed them.
+SHORT = {'storage.s3.TIMEOUT': 1.5, 'storage.s3_client.RETRY_INTERVAL': 0.5}
 
 
 @pytest.fixture
@@ -63,17 +64,16 @@ def upload_two(server: Server) -> tuple[Any, Any]:
 def wait_until_shed(load: Clients) -> None:
     """Wait until further requests of a load get 503."""
     shed = load.answers[503]
-    until(lambda: load.answers[503] > shed, 30)
+    until(lambda: load.answers[503] > shed)
 
 
 def outages(server: Server) -> list[str]:
     return [line for line in server.log.splitlines() if 'object store' in line]
 
 
-def check_consistent(tmp_path: Path, bucket: str, settings: dict[str, Any]) -> None:
+def check_consistent(tmp_path: Path, settings: dict[str, Any]) -> None:
     """Check that all listed images are stored."""
-    settings = {'storage_url': bucket, 'storage_path': tmp_path, **settings}
-    done = run('-m', 'asgilook', 'check', **settings)
+    done = run('-m', 'asgilook', 'check', storage_path=tmp_path, **settings)
     assert ' 0 with a missing or wrong file' in done.stdout, done
 
 
@@ -81,27 +81,31 @@ def test_store_killed_under_load(tmp_path: Path, settings: dict[str, Any]) -> No
     with ExitStack() as started:
         store = started.enter_context(SeaweedFS(tmp_path))
         bucket = create_bucket(store)
-        server = started.enter_context(Server(tmp_path, storage_url=bucket, **settings))
+        settings['storage_url'] = bucket
+        server = started.enter_context(Server(tmp_path, limits=SHORT, **settings))
         with clients(server) as (load,):
-            for _ in range(2):
-                load.wait(5)
-                store.kill()
-                wait_until_shed(load)
-                assert ready(server) == 503
-                store = started.enter_context(SeaweedFS(tmp_path, store.ports))
+            load.wait(5)
+            store.kill()
+            wait_until_shed(load)
+            assert ready(server) == 503
+            started.enter_context(SeaweedFS(tmp_path, store.ports))
             load.wait(5)
             until(lambda: ready(server) == 200)
         assert set(load.answers) == {200, 201, 503}
         check(server, [load])
-    check_consistent(tmp_path, bucket, settings)
+    check_consistent(tmp_path, settings)
 
 
 @pytest.fixture
-def machine(
-    tmp_path: Path, seaweedfs_bucket: str, settings: dict[str, Any]
-) -> Iterator[Server]:
+def on_bucket(seaweedfs_bucket: str, settings: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings of `machine`."""
+    return {'storage_url': seaweedfs_bucket, **settings}
+
+
+@pytest.fixture
+def machine(tmp_path: Path, on_bucket: dict[str, Any]) -> Iterator[Server]:
     """Return a service on a bucket."""
-    with Server(tmp_path, storage_url=seaweedfs_bucket, **settings) as server:
+    with Server(tmp_path, limits=SHORT, **on_bucket) as server:
         yield server
 
 
@@ -109,8 +113,7 @@ def test_store_frozen_under_load(
     tmp_path: Path,
     machine: Server,
     seaweedfs: SeaweedFS,
-    seaweedfs_bucket: str,
-    settings: dict[str, Any],
+    on_bucket: dict[str, Any],
 ) -> None:
     cached, uncached = upload_two(machine)
     with clients(machine) as (load,):
@@ -124,15 +127,14 @@ def test_store_frozen_under_load(
         load.wait(5)
     assert set(load.answers) == {200, 201, 503}
     check(machine, [load])
-    check_consistent(tmp_path, seaweedfs_bucket, settings)
+    check_consistent(tmp_path, on_bucket)
 
 
 def test_deletion_while_the_store_is_frozen(
     tmp_path: Path,
     machine: Server,
     seaweedfs: SeaweedFS,
-    seaweedfs_bucket: str,
-    settings: dict[str, Any],
+    on_bucket: dict[str, Any],
 ) -> None:
     """The database is the truth; what remains in the bucket can be removed."""
     kept, deleted = upload_two(machine)
@@ -141,9 +143,8 @@ def test_deletion_while_the_store_is_frozen(
     until(lambda: ready(machine) == 200)
     assert machine.images() == [kept]
     assert [machine.get(uri).status for uri in uris(deleted)] == [404] * 5
-    settings = {'storage_url': seaweedfs_bucket, 'storage_path': tmp_path, **settings}
     options = ('--younger', '0', '--remove-orphans')
-    done = run('-m', 'asgilook', 'check', *options, **settings)
+    done = run('-m', 'asgilook', 'check', *options, storage_path=tmp_path, **on_bucket)
     assert '1 files not listed, 1 of them removed\n' in done.stdout, done
     assert '1 previews without an image, 1 removed\n' in done.stdout
     assert machine.get(kept['image']).status == 200
@@ -166,21 +167,25 @@ def test_bucket_removed(
     assert outages(machine)[1].endswith('object store available again')
 
 
-@pytest.mark.parametrize('delay', [0.2, 30])
+@pytest.mark.parametrize(
+    ('delay', 'limits'), [(0.1, {'storage.s3.TIMEOUT': 20}), (30, SHORT)]
+)
 def test_slow_store(
     tmp_path: Path,
     seaweedfs: SeaweedFS,
     seaweedfs_bucket: str,
     settings: dict[str, Any],
     delay: float,
+    limits: dict[str, float],
 ) -> None:
     """Each chunk is late by less than the timeout, or by more."""
     with Proxy(seaweedfs.port) as proxy:
         bucket = behind(proxy, seaweedfs_bucket)
-        with Server(tmp_path, storage_url=bucket, **settings) as server:
+        settings['storage_url'] = bucket
+        with Server(tmp_path, limits=limits, **settings) as server:
             cached, uncached = upload_two(server)
             proxy.delay = delay
-            if delay < s3.TIMEOUT:
+            if delay < limits['storage.s3.TIMEOUT']:
                 for uri in uris(server.upload(PHOTO, **TOKEN)) + uris(uncached):
                     assert server.get(uri).status == 200
                 assert outages(server) == []

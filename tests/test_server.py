@@ -182,36 +182,27 @@ class Traffic:
         self.answers.append(answer)
         return answer
 
-    def until_hits(self) -> float:
-        """Wait until image, thumbnail and list are hits; return the seconds it took."""
-        start = time.monotonic()
-        until(lambda: self._kinds(start) >= {'image/jpeg', 'application/json'})
-        return time.monotonic() - start
-
-    def _kinds(self, start: float) -> set[str]:
-        """Return the media types of the hits requested after `start`."""
-        return {
-            answer.headers['Content-Type']
-            for answer in list(self.answers)
-            if answer.at - answer.seconds > start and answer.status == 200
-            if answer.hit
-        }
+    def until_hits(self) -> None:
+        """Wait until image or thumbnail and list are hits."""
+        begun = len(self.answers) + 2  # without the requests that are under way
+        until(lambda: self._hits(begun) >= {'image/jpeg', 'application/json'})
 
     def until_missed(self, count: int) -> None:
-        """Wait until `count` responses and two seconds have brought only misses."""
-        start = time.monotonic() + 1
+        """Wait until `count` responses in a row are no hits."""
+        begun = len(self.answers)
+        until(lambda: len(self.answers) >= begun + count and not self._hits(-count))
 
-        def missed() -> bool:
-            seen = [answer for answer in list(self.answers) if answer.at > start]
-            hits = [answer for answer in seen if answer.status == 200 and answer.hit]
-            return not hits and len(seen) >= count and time.monotonic() > start + 2
-
-        until(missed)
+    def _hits(self, begin: int) -> set[str]:
+        """Return the media types of the hits from a position on."""
+        return {
+            answer.headers['Content-Type']
+            for answer in self.answers[begin:]
+            if answer.status == 200 and answer.hit
+        }
 
 
 def test_server_redis_outages(tmp_path: Path) -> None:
     """Redis is stopped, started, frozen, continued, full and emptied."""
-    took = {}
     with RedisServer(tmp_path) as redis:
         settings: dict[str, Any] = {
             'redis_host': redis.url,
@@ -221,22 +212,22 @@ def test_server_redis_outages(tmp_path: Path) -> None:
         with Server(tmp_path, **settings) as server:
             image = server.upload(samples.photo(320, 240), authorization=TOKEN)
             with Traffic.under_way(server, image) as traffic:
-                took['at first'] = traffic.until_hits()
+                traffic.until_hits()
                 redis.stop()
                 traffic.until_missed(50)
 
                 with RedisServer(tmp_path, redis.port) as redis_again:
-                    took['restarted'] = traffic.until_hits()
+                    traffic.until_hits()
                     with paused(redis_again.pid):
                         traffic.until_missed(50)
-                    took['continued'] = traffic.until_hits()
+                    traffic.until_hits()
 
                     redis_again.command('CONFIG SET maxmemory 1')
                     redis_again.command('FLUSHALL')
                     traffic.until_missed(50)
                     assert 'OOM' in str(redis_again.command('SET key value'))
                     redis_again.command('CONFIG SET maxmemory 0')
-                    took['emptied'] = traffic.until_hits()
+                    traffic.until_hits()
 
     # A busy machine may lose Redis once more, for a moment: that is a line, too.
     said = re.findall(
@@ -249,10 +240,6 @@ def test_server_redis_outages(tmp_path: Path) -> None:
     }
     assert len(said) < 12
     assert {answer.status for answer in traffic.answers} == {200, 201}
-    slowest = max(answer.seconds for answer in traffic.answers)
-    log.info('%d requests, slowest %.3f s', len(traffic.answers), slowest)
-    log.info('seconds until hits: %s', took)
-    assert slowest < 1
 
 
 def test_server_uvicorn(tmp_path: Path) -> None:
@@ -387,13 +374,11 @@ def check_timeout(
     server: Server, framing: str, part: bytes, goes_on: Callable[[socket.socket], bool]
 ) -> None:
     """Upload part of a body, then continue too slowly: the response is 408."""
-    start = time.monotonic()
     with server.uploading(framing, part) as client:
         until(lambda: goes_on(client))
         answer = read_answer(client)
     assert answer is not None
     assert (answer.status, answer.is_problem) == (408, True)
-    assert 0.9 < time.monotonic() - start < 3
 
 
 def is_silent(client: socket.socket) -> bool:
@@ -615,7 +600,7 @@ class KeptAlive:
             task.result()
 
     def _run(self) -> None:
-        connection = http.client.HTTPConnection(HOST, self._port, timeout=30)
+        connection = http.client.HTTPConnection(HOST, self._port, timeout=60)
         with contextlib.closing(connection):
             while not self._over.is_set():
                 connection.request('GET', '/images')
@@ -642,9 +627,10 @@ def test_server_sigterm(tmp_path: Path) -> None:
     """An upload in progress is answered; an idle connection is closed."""
     picture = samples.photo(640, 480)
     framing = f'Content-Length: {len(picture)}'
+    limits = {'cli.serve.GRACEFUL_SHUTDOWN_TIMEOUT': 3}
     with (
-        Server(tmp_path) as server,
-        socket.create_connection((HOST, server.port), timeout=30) as idle,
+        Server(tmp_path, limits=limits) as server,
+        socket.create_connection((HOST, server.port), timeout=60) as idle,
         server.uploading(framing, picture[:1000]) as stalled,
         server.uploading(framing, picture[:1000]) as good,
     ):
@@ -653,7 +639,6 @@ def test_server_sigterm(tmp_path: Path) -> None:
         assert answered is not None
         assert answered.status == 200
 
-        start = time.monotonic()
         os.kill(server.pid, signal.SIGTERM)
         server.logged('Shutting down')
         assert idle.recv(100) == b''
@@ -662,7 +647,6 @@ def test_server_sigterm(tmp_path: Path) -> None:
         assert answer is not None
         assert answer.status == 201
         assert server.stop() == 0
-        log.info('gone %.1f s after SIGTERM', time.monotonic() - start)
         rejected = read_answer(stalled)
     assert rejected is None or (rejected.status, rejected.is_problem) == (503, True)
     assert server.files == [answer.json['id']]

@@ -32,7 +32,7 @@ async def test_stream_of_uploads_and_deletions(config: Config, photo: bytes) -> 
         image = created.json
         await conductor.simulate_delete(image['image'], headers=headers)
         text = b''
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while b'deleted' not in text:
                 text += await stream.stream.read()
     assert stream.status_code == 200
@@ -98,8 +98,9 @@ def test_redis_restarts_three_times(tmp_path: Path, photo: bytes) -> None:
     """Events are shared again after each time, and a stop leaves no traceback."""
     with RedisServer(tmp_path) as redis:
         port, url = redis.port, redis.url
-        connecting = Server(tmp_path, '--workers', '2', redis_host=url)
-        with connecting as server:
+        limits = {'events.relay.RETRY_INTERVAL': 0.2}
+        options = '--workers', '2'
+        with Server(tmp_path, *options, limits=limits, redis_host=url) as server:
             connected(redis)
             subscribers = server.on_each_worker(lambda: Subscriber(server.port))
             for number in range(1, 4):
@@ -123,7 +124,9 @@ def test_redis_restarts_three_times(tmp_path: Path, photo: bytes) -> None:
 def test_redis_is_frozen_and_killed(tmp_path: Path, photo: bytes) -> None:
     """The streams stay open throughout."""
     redis = RedisServer(tmp_path)
-    server = Server(tmp_path, '--workers', '2', redis_host=redis.url)
+    limits = {'events.relay.PING_INTERVAL': 0.5, 'events.relay.RETRY_INTERVAL': 0.2}
+    options = '--workers', '2'
+    server = Server(tmp_path, *options, limits=limits, redis_host=redis.url)
     with redis, server:
         connected(redis)
         subscribers = server.on_each_worker(lambda: Subscriber(server.port))
@@ -143,6 +146,7 @@ def test_redis_is_frozen_and_killed(tmp_path: Path, photo: bytes) -> None:
             server.stop()
 
 
+@pytest.mark.integration
 def test_garbage_in_redis_causes_no_reload(tmp_path: Path, photo: bytes) -> None:
     with (
         RedisServer(tmp_path) as redis,
@@ -163,6 +167,7 @@ def test_garbage_in_redis_causes_no_reload(tmp_path: Path, photo: bytes) -> None
         assert re.search(rb'asgilook_events_invalid_total\S* 3.0\n', metrics)
 
 
+@pytest.mark.integration
 def test_sigterm_ends_open_streams(tmp_path: Path) -> None:
     with Server(tmp_path) as server:
         subscribers = [Subscriber(server.port) for _ in range(3)]
@@ -171,5 +176,5 @@ def test_sigterm_ends_open_streams(tmp_path: Path) -> None:
         assert server.stop() == 0
         assert 'timeout graceful shutdown exceeded' not in server.log
         for subscriber in subscribers:
-            subscriber.join(1)
+            subscriber.join(60)
             assert not subscriber.is_alive()
