@@ -20,7 +20,7 @@ def sql(url: str, *statements: str) -> list[Any]:
     """Run statements, each committed by itself; return the rows of the last one."""
 
     async def run() -> list[Any]:
-        connection = await asyncpg.connect(url, timeout=5)
+        connection = await asyncpg.connect(url, timeout=60)
         try:
             for statement in statements:
                 rows = await connection.fetch(statement)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import builtins
 import errno
+import gc
 import logging
 import os
 import re
@@ -24,7 +25,7 @@ from PIL import Image
 from asgilook.app import create_app
 from asgilook.config import Config
 
-from . import backends, redis_in_process, samples
+from . import backends, falcon_testing, redis_in_process, samples
 from .databases import Database, PostgreSQL, SQLite
 from .object_stores import Moto, ObjectStore, SeaweedFS, new_bucket
 from .redis_in_process import RedisServer as RedisServer
@@ -37,7 +38,7 @@ FILE_SIZE = 4000
 
 
 def pytest_configure() -> None:
-    """Quieten asyncio, and make hypothesis repeatable.
+    """Quieten asyncio, and make hypothesis repeatable and Falcon's client fast.
 
     asyncio's debug mode would log that a busy machine is slow. `pytest
     --hypothesis-profile=random` tries other examples at each run.
@@ -48,6 +49,7 @@ def pytest_configure() -> None:
     )
     hypothesis.settings.register_profile('random', deadline=None, max_examples=50)
     hypothesis.settings.load_profile('repeatable')
+    falcon_testing.sleep_while_waiting()
 
 
 # Fixtures that start a server, or need one that runs.
@@ -81,7 +83,7 @@ async def no_redis(address: Any) -> None:
 
 async def until(condition: Callable[[], object]) -> None:
     """Wait for what has no event to wait for."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not condition():  # noqa: ASYNC110
             await asyncio.sleep(0)
 
@@ -89,6 +91,12 @@ async def until(condition: Callable[[], object]) -> None:
 def files(config: Config) -> set[str]:
     """Return the names of all files in the storage folder."""
     return set(os.listdir(config.storage_path))
+
+
+def open_files() -> int:
+    """Count the open files of this process, without those of objects to be freed."""
+    gc.collect()
+    return len(os.listdir('/proc/self/fd'))
 
 
 def problem(result: Result, status: int) -> str:
@@ -223,6 +231,25 @@ def bucket(s3: ObjectStore) -> Iterator[str]:
 def pillow_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     """Restore the limit of Pillow, which every app sets for its process."""
     monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', Image.MAX_IMAGE_PIXELS)
+
+
+# Time limits of the service on other servers and on its own disk, in seconds.
+LONG_TIMEOUTS = {
+    'asgilook.index.engine.STATEMENT_TIMEOUT': 30.0,
+    'asgilook.index.engine.TIMEOUT': 60.0,
+    'asgilook.index.engine.CHECKOUT_TIMEOUT': 90.0,
+    'asgilook.resources.probes.PROBE_TIMEOUT': 30.0,
+    'asgilook.storage.s3.SHORT_TIMEOUT': 30.0,
+    'asgilook.storage.s3.TIMEOUT': 60.0,
+    'asgilook.storage.s3.LONG_TIMEOUT': 90.0,
+}
+
+
+@pytest.fixture(autouse=True)
+def long_timeouts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no busy machine exceed a time limit; tests of a limit set their own."""
+    for name, seconds in LONG_TIMEOUTS.items():
+        monkeypatch.setattr(name, seconds)
 
 
 @pytest.fixture

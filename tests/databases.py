@@ -105,7 +105,7 @@ class SQLite:
 
     def execute(self, *statements: str) -> list[tuple[Any, ...]]:
         """Run statements, and commit; return the rows of the last one."""
-        with contextlib.closing(sqlite3.connect(self.path, timeout=10)) as connection:
+        with contextlib.closing(sqlite3.connect(self.path, timeout=60)) as connection:
             for statement in statements:
                 rows = connection.execute(statement).fetchall()
             connection.commit()

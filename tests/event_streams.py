@@ -60,7 +60,7 @@ class Subscriber(threading.Thread):
 
     def __init__(self, port: int, last_event_id: str | None = None) -> None:
         super().__init__(daemon=True)
-        self._connection = http.client.HTTPConnection(HOST, port, timeout=30)
+        self._connection = http.client.HTTPConnection(HOST, port, timeout=60)
         headers = {'Last-Event-ID': last_event_id} if last_event_id else {}
         self._connection.request('GET', '/events', headers=headers)
         self._response = self._connection.getresponse()

@@ -155,7 +155,7 @@ class SeaweedFS(Process):
     def __enter__(self) -> SeaweedFS:
         super().__enter__()
         try:
-            until(self._can_write, 60)
+            until(self._can_write)
         except BaseException:
             self.kill()
             raise

@@ -19,7 +19,7 @@ from asgilook.app import create_app
 from asgilook.config import Config
 
 from . import samples
-from .conftest import files
+from .conftest import files, open_files
 
 
 def test_app_has_the_routes_of_the_contract(config: Config) -> None:
@@ -111,9 +111,6 @@ async def test_app_starts_again(config: Config, photo: bytes) -> None:
 async def test_app_closes_all_files_and_connections(
     config: Config, photo: bytes
 ) -> None:
-    def descriptors() -> int:
-        return len(os.listdir('/proc/self/fd'))
-
     async def use() -> None:
         async with ASGIConductor(create_app(config)) as conductor:
             image = (await conductor.simulate_post('/images', body=photo)).json
@@ -124,9 +121,9 @@ async def test_app_closes_all_files_and_connections(
             await conductor.simulate_post('/images', body=b'')
 
     await use()
-    before = descriptors()
+    before = open_files()
     await use()
-    assert descriptors() == before
+    assert open_files() == before
 
 
 def load_asgi(monkeypatch: pytest.MonkeyPatch) -> Any:

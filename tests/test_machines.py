@@ -77,7 +77,7 @@ def uris(image: Any) -> list[str]:
 @contextmanager
 def listening(server: Server) -> Iterator[Callable[[str, str], None]]:
     """Listen to events; yield a function that waits for one by its type and image."""
-    with socket.create_connection((HOST, server.port), timeout=10) as client:
+    with socket.create_connection((HOST, server.port), timeout=60) as client:
         client.sendall(f'GET /events HTTP/1.1\r\nHost: {HOST}\r\n\r\n'.encode())
         received = b''
         while b'\r\n\r\n' not in received:
@@ -139,7 +139,7 @@ class Clients:
     def wait(self, count: int) -> None:
         """Wait for `count` more uploads."""
         target = len(self.stored) + count
-        until(lambda: len(self.stored) >= target, 30)
+        until(lambda: len(self.stored) >= target)
 
     def _work(self) -> None:
         while not self._over.is_set():

@@ -74,7 +74,7 @@ class Nginx(Process):
 
     def connect(self) -> http.client.HTTPSConnection:
         return http.client.HTTPSConnection(
-            HOST, self.port, timeout=10, context=self._tls
+            HOST, self.port, timeout=60, context=self._tls
         )
 
     def ask(
@@ -107,13 +107,19 @@ def service(tmp_path: Path) -> Iterator[Server]:
         yield server
 
 
-def stored(nginx: Nginx) -> list[str]:
-    """Upload an image; return the URLs of the image and its thumbnails, all cached."""
+def requested(nginx: Nginx) -> list[str]:
+    """Upload an image; return the URLs of the image and its thumbnails, all missed."""
     answer = nginx.ask('POST', '/images', samples.photo(512, 256), **TOKEN)
     assert answer.status == 201
     jpegs = [answer.json['image'], *answer.json['thumbnails']]
     urls = [*jpegs, jpegs[1].replace('.jpeg', '.webp')]
     assert [nginx.get(url) for url in urls] == [(200, 'MISS')] * 4
+    return urls
+
+
+def stored(nginx: Nginx) -> list[str]:
+    """Upload an image; return the URLs of the image and its thumbnails, all cached."""
+    urls = requested(nginx)
     assert [nginx.get(url) for url in urls] == [(200, 'HIT')] * 4
     return urls
 
@@ -141,7 +147,7 @@ def test_requests(tmp_path: Path, service: Server) -> None:
 
 def test_http_is_redirected(tmp_path: Path, service: Server) -> None:
     with Nginx(tmp_path, service) as nginx:
-        connection = http.client.HTTPConnection(HOST, nginx.plain_port, timeout=10)
+        connection = http.client.HTTPConnection(HOST, nginx.plain_port, timeout=60)
         with contextlib.closing(connection):
             connection.request('GET', '/images?limit=1')
             response = connection.getresponse()
@@ -164,7 +170,7 @@ def test_deleted_image_is_gone_once_it_is_revalidated(
     tmp_path: Path, service: Server
 ) -> None:
     with Nginx(tmp_path, service, valid='1s') as nginx:
-        urls = stored(nginx)
+        urls = requested(nginx)
         until(lambda: nginx.get(urls[0]) == (200, 'REVALIDATED'))
         revalidation = rf'"GET {re.escape(urls[0])}" 304 '
         until(lambda: re.search(revalidation, service.log) is not None)

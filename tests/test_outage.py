@@ -142,7 +142,7 @@ def test_redis_in_storms(tmp_path: Path) -> None:
                     redis = started.enter_context(RedisServer(tmp_path, redis.port))
         assert set(load.answers) == {200, 201}
         until(lambda: redis.command('PUBSUB', 'NUMSUB', CHANNEL)[1] == 3)
-        until(partial(is_heard, server, streams), 30)
+        until(partial(is_heard, server, streams))
         assert all(stream.is_alive() for stream in streams)
         assert {image['id'] for image in server.images()} >= {*load.stored}
         server.stop()

@@ -35,6 +35,7 @@ def answering(answer: bytes) -> Iterator[str]:
         thread.join()
 
 
+@pytest.mark.integration
 def test_service(tmp_path: Path) -> None:
     with Server(tmp_path, redis_host='none') as server:
         url = f'http://{HOST}:{server.port}'
@@ -57,6 +58,7 @@ def test_service(tmp_path: Path) -> None:
         )
 
 
+@pytest.mark.integration
 def test_wait(tmp_path: Path) -> None:
     database = f'sqlite://{tmp_path}/index.db'
     with Server(tmp_path, redis_host='none', database_url=database) as server:

@@ -234,13 +234,13 @@ async def test_storage_that_fails_in_between(
 ) -> None:
     """Copies in progress are completed, and no more are started."""
 
-    def full(image: Image) -> None:
+    def full() -> None:
         raise StorageUnavailable('not now')
 
     async with open_place(source) as origin, open_place(folder) as goal:
         with closing(Progress(None, io.StringIO())) as progress:
             migration = Migration(origin, goal, progress, in_place=False)
-            monkeypatch.setattr(migration, '_copy', full)
+            monkeypatch.setattr(goal.storage, 'create', full)
             await migration.run()
     assert str(migration.failure) == 'not now'
     assert migration.copied == migration.rejected == 0

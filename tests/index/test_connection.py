@@ -85,7 +85,7 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[asyncpg.Connection]:
 
 async def wait_until_usable(index: DatabaseIndex) -> None:
     """Wait until the database is available again."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not await index.is_usable():  # noqa: ASYNC110
             await asyncio.sleep(0.01)
 

@@ -105,6 +105,7 @@ async def test_start_waits_for_another_process(
         async with postgresql_db.creating_tables():
             with pytest.raises(DBAPIError, match='timeout'):
                 await schema.prepare(connection)
+        await connection.exec_driver_sql('SET statement_timeout = 0')
         await schema.prepare(connection)
     await connections.close()
 
@@ -126,6 +127,6 @@ def test_concurrent_starts(db: Database) -> None:
         assert process.stdin
         process.stdin.write('\n')
         process.stdin.flush()
-    answers = [process.communicate(timeout=30)[0] for process in processes]
+    answers = [process.communicate(timeout=60)[0] for process in processes]
     assert answers == ['[] True\n'] * 4
     assert db.execute('SELECT version FROM asgilook_schema') == [(1,)]

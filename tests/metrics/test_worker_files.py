@@ -18,6 +18,7 @@ from asgilook.metrics.worker_files import (
     shared_folder,
 )
 
+from ..conftest import open_files
 from ..servers import run
 
 # Each process becomes a worker, counts one request, and is killed.
@@ -251,12 +252,12 @@ def test_order_of_files_outlasts_a_new_name(base: Path) -> None:
 def test_lock_that_fails_leaves_no_file_open(base: Path) -> None:
     (base / 'counter_1.db').write_text('x')
     held = lock(base / 'counter_1.db')
-    open_files = len(os.listdir('/proc/self/fd'))
+    before = open_files()
     files = WorkerFiles(str(base))
     for _ in range(3):
         with files.scrape() as scrape:
             assert 1 in scrape.living
-    assert len(os.listdir('/proc/self/fd')) == open_files + 2  # for its own lifetime
+    assert open_files() == before + 2  # for its own lifetime
     os.close(held)
 
 

@@ -24,12 +24,14 @@ from asgilook.redis_clients.redispy import (
 from ..redis_servers import clients
 from ..servers import RedisServer, paused, until
 
+pytestmark = pytest.mark.integration
+
 # Constructors of drivers: redis-py with the clients of the service, and with the
 # retries and timeouts of its own.
 DRIVERS: dict[str, Callable[..., Driver]] = {
     'aioredis': partial(AioredisDriver, create_pool=create_redis_pool),
     'redis-py': partial(
-        RedisPyDriver, create_client=partial(create_client, timeout=10)
+        RedisPyDriver, create_client=partial(create_client, timeout=60)
     ),
     'from_url': partial(RedisPyDriver, create_client=redis.asyncio.from_url),
 }
@@ -49,7 +51,7 @@ def driver(request: pytest.FixtureRequest, server: RedisServer) -> Driver:
 
 @pytest.fixture
 async def connected(driver: Driver) -> AsyncIterator[Driver]:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         assert await driver.connect()
         yield driver
         await driver.disconnect()

@@ -90,9 +90,9 @@ def test_sentinels_name_another_master(tmp_path: Path, photo: bytes) -> None:
 
             fail_over(master, replica)
             assert server.get(paths[1]).status == 200
-            until(lambda: subscribers(replica) == 2, 30)
+            until(lambda: subscribers(replica) == 2)
             replica.command('FLUSHALL')
-            until(lambda: server.get(paths[1]).hit, 30)
+            until(lambda: server.get(paths[1]).hit)
             assert replica.keys == [f'asgilook:{paths[1]}']
             check_events(server, photo)
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, expect, sync_playwright
 
 from ..servers import require
 
@@ -25,6 +25,7 @@ OPTIONS = [
 @pytest.fixture(scope='module')
 def browser() -> Iterator[Browser]:
     chromium = require('chromium')
+    expect.set_options(timeout=60_000)
     with sync_playwright() as playwright:
         options: Any = {'executable_path': chromium, 'args': OPTIONS}
         with contextlib.closing(playwright.chromium.launch(**options)) as browser:

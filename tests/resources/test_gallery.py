@@ -160,7 +160,7 @@ class Windows:
             permissions=['clipboard-read', 'clipboard-write'],
             **options,
         )
-        context.set_default_timeout(10_000)
+        context.set_default_timeout(60_000)
         self.opened.append(Window(context.new_page(), self._url))
         return self.opened[-1]
 
@@ -258,7 +258,7 @@ def test_each_upload_shows_its_progress(window: Window, tmp_path: Path) -> None:
     paths = []
     for number in range(4):
         path = tmp_path / f'large {number}.jpg'
-        path.write_bytes(samples.photo(1200, 800, number) + bytes(2_000_000))
+        path.write_bytes(samples.photo(1200, 800, number) + bytes(1_000_000))
         paths.append(path)
     network = window.page.context.new_cdp_session(window.page)
     network.send('Network.enable')
@@ -287,7 +287,7 @@ def test_each_upload_shows_its_progress(window: Window, tmp_path: Path) -> None:
     expect(window.page.locator('#uploads-title')).to_have_text('Uploading 1 of 4')
     expect(window.page.locator('[data-state=sending]')).to_have_count(3)
     expect(window.uploads.last).to_contain_text('Waiting')
-    expect(window.cards).to_have_count(4, timeout=60_000)
+    expect(window.cards).to_have_count(4)
     seen = window.page.evaluate('seen')
     assert sorted(seen) == [path.name for path in paths]
     for values in seen.values():
@@ -515,7 +515,7 @@ def scroll_to_end(window: Window) -> dict[int, str]:
             )
         )
 
-    until(is_complete, 30)
+    until(is_complete)
     return seen
 
 
@@ -650,10 +650,10 @@ def test_events_reach_windows_of_every_worker(
             windows()
         image = server.upload(pictures[0].read_bytes(), **BEARER)
         for window in windows.opened:
-            expect(window.cards).to_have_count(1, timeout=2000)
+            expect(window.cards).to_have_count(1)
         server.ask('DELETE', image['image'], **BEARER)
         for window in windows.opened:
-            expect(window.cards).to_have_count(0, timeout=2000)
+            expect(window.cards).to_have_count(0)
         windows.close()
 
 
@@ -669,8 +669,8 @@ def test_list_is_read_again_after_a_restart(
     with Server(tmp_path, '--port', str(port)) as server:
         server.upload(pictures[1].read_bytes())
         window.page.context.set_offline(False)
-        expect(window.cards).to_have_count(2, timeout=20_000)
-        expect(window.live).to_have_text('Live', timeout=20_000)
+        expect(window.cards).to_have_count(2)
+        expect(window.live).to_have_text('Live')
         window.errors = [text for text in window.errors if 'net::ERR_' not in text]
         windows.close()
 
@@ -690,7 +690,7 @@ def test_restart_reads_only_the_newest_page_again(
     (storage / NEW_ID).write_bytes((storage / ids[0]).read_bytes())
     (storage / ids[1]).unlink()
     with Server(tmp_path, '--port', str(port)) as server:
-        until(lambda: len(window.list_requests) > requests, 20)
+        until(lambda: len(window.list_requests) > requests)
         expect(window.live).to_have_text('Live')
         window.page.wait_for_timeout(500)
         assert window.list_requests[requests:] == ['?order=newest&limit=100']

@@ -267,7 +267,7 @@ async def test_queue(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
     over = threading.Event()
 
     def convert(*args: Any, **kwargs: Any) -> Any:
-        over.wait(30)
+        over.wait(60)
         raise ImageDamaged
 
     monkeypatch.setattr(transform, 'to_jpeg', convert)
@@ -280,7 +280,7 @@ async def test_queue(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
 
     async with ASGIConductor(create_app(config)) as conductor:
         uploads = [asyncio.create_task(upload()) for _ in range(3)]
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while (await scraped()).value('asgilook_queue_length') < 2:
                 pass
         for _ in range(4):

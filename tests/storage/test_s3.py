@@ -356,8 +356,8 @@ class Silent:
 @pytest.fixture
 def silent(monkeypatch: pytest.MonkeyPatch) -> Iterator[Silent]:
     """Start a silent server, for which nobody waits long."""
-    for name in ('SHORT_TIMEOUT', 'TIMEOUT', 'LONG_TIMEOUT'):
-        monkeypatch.setattr(s3, name, getattr(s3, name) / 40)
+    for name, seconds in (('SHORT', 0.025), ('', 0.05), ('LONG', 0.1)):
+        monkeypatch.setattr(s3, f'{name}_TIMEOUT'.lstrip('_'), seconds)
     monkeypatch.setattr(s3_client, 'SLOW_SECONDS', 0.01)
     server = Silent()
     yield server
@@ -387,7 +387,9 @@ def test_store_that_did_not_respond_gets_no_requests(
     tmp_path: Path,
     call: Callable[[ObjectStorage], object],
     caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(s3_client, 'RETRY_INTERVAL', 600)
     storage = ObjectStorage(url_of(silent.port), str(tmp_path))
     storage.start()
     asked = silent.connections

@@ -144,7 +144,7 @@ async def test_draining_is_set_by_a_signal(number: signal.Signals) -> None:
             waiting = asyncio.create_task(draining.wait())
             await asyncio.sleep(0)
             os.kill(os.getpid(), number)
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(60):
                 await waiting
             assert draining.is_draining
             assert heard == [number]
@@ -206,6 +206,7 @@ def test_draining_below_a_later_handler() -> None:
     assert heard == ['later', 'first']
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(
     ('program', 'exit_code'),
     [(('asgilook',), 0), (('uvicorn', 'asgilook.asgi:app'), -signal.SIGTERM)],
@@ -214,7 +215,7 @@ def test_server_ends_an_event_stream(
     tmp_path: Path, program: tuple[str, ...], exit_code: int
 ) -> None:
     with Server(tmp_path, program=program) as server:
-        connection = http.client.HTTPConnection(HOST, server.port, timeout=10)
+        connection = http.client.HTTPConnection(HOST, server.port, timeout=60)
         with contextlib.closing(connection):
             connection.request('GET', '/events')
             with connection.getresponse() as response:
