@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import builtins
 import errno
-import gc
 import logging
 import os
 import re
@@ -64,6 +63,15 @@ _INTEGRATION_FIXTURES = {
 }
 
 
+# An object store is slow to start: with `--dist loadgroup`, only one worker has any.
+_OBJECT_STORES = {'bucket', 'moto', 'moto_bucket', 's3', 'seaweedfs_bucket'}
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """Return the number of workers: half of the time, tests wait for a server."""
+    return len(os.sched_getaffinity(0)) + 2
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark tests that need a server by the fixtures that they use."""
     for item in items:
@@ -74,6 +82,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 needed.update(re.findall(r'\w+', str(value)))
         if needed & _INTEGRATION_FIXTURES:
             item.add_marker('integration')
+        if needed & _OBJECT_STORES:
+            item.add_marker(pytest.mark.xdist_group('s3'))
 
 
 async def no_redis(address: Any) -> None:
@@ -91,12 +101,6 @@ async def until(condition: Callable[[], object]) -> None:
 def files(config: Config) -> set[str]:
     """Return the names of all files in the storage folder."""
     return set(os.listdir(config.storage_path))
-
-
-def open_files() -> int:
-    """Count the open files of this process, without those of objects to be freed."""
-    gc.collect()
-    return len(os.listdir('/proc/self/fd'))
 
 
 def problem(result: Result, status: int) -> str:
@@ -243,6 +247,12 @@ LONG_TIMEOUTS = {
     'asgilook.storage.s3.TIMEOUT': 60.0,
     'asgilook.storage.s3.LONG_TIMEOUT': 90.0,
 }
+
+
+@pytest.fixture(autouse=True)
+def usual_priority(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let jobs compete with the other processes of a busy machine, as tests wait."""
+    monkeypatch.setattr('asgilook.concurrency.NICENESS', 0)
 
 
 @pytest.fixture(autouse=True)

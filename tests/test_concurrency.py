@@ -44,7 +44,11 @@ async def test_job_runs_in_a_thread_of_the_pool() -> None:
     await pool.stop()
 
 
-async def test_job_has_a_lower_priority_than_the_event_loop() -> None:
+async def test_job_has_a_lower_priority_than_the_event_loop(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr('asgilook.concurrency.NICENESS', NICENESS)
+
     def niceness(check: CheckDeadline) -> int:
         return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
 

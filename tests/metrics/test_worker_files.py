@@ -18,7 +18,6 @@ from asgilook.metrics.worker_files import (
     shared_folder,
 )
 
-from ..conftest import open_files
 from ..servers import run
 
 # Each process becomes a worker, counts one request, and is killed.
@@ -249,15 +248,21 @@ def test_order_of_files_outlasts_a_new_name(base: Path) -> None:
     assert inodes() == before
 
 
+def open_files(base: Path) -> int:
+    """Count the open files of this process in a folder."""
+    paths = [os.path.realpath(entry) for entry in Path('/proc/self/fd').iterdir()]
+    return sum(path.startswith(str(base)) for path in paths)
+
+
 def test_lock_that_fails_leaves_no_file_open(base: Path) -> None:
     (base / 'counter_1.db').write_text('x')
     held = lock(base / 'counter_1.db')
-    before = open_files()
+    before = open_files(base)
     files = WorkerFiles(str(base))
     for _ in range(3):
         with files.scrape() as scrape:
             assert 1 in scrape.living
-    assert open_files() == before + 2  # for its own lifetime
+    assert open_files(base) == before + 2  # for its own lifetime
     os.close(held)
 
 
