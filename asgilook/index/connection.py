@@ -70,7 +70,9 @@ class Connector:
         self._running = True
 
     async def stop(self) -> None:
-        """Close the connections."""
+        """Close the connections, if that has not been done."""
+        if not self._running:
+            return
         self._running = False
         if self._reconnecting is not None:
             self._reconnecting.cancel()

@@ -35,6 +35,12 @@ from .test_database import make_image
 
 IMAGE = make_image(1)
 
+# Connections of this test that wait for a lock.
+WAITING = (
+    "FROM pg_stat_activity WHERE wait_event_type = 'Lock' "
+    "AND datname = current_database() AND application_name = 'asgilook'"
+)
+
 
 @pytest.fixture
 def proxy(postgresql_db: PostgreSQL) -> Iterator[Proxy]:
@@ -166,7 +172,8 @@ async def test_stop_during_outage(index: DatabaseIndex, proxy: Proxy) -> None:
     for _ in range(2):
         proxy.cut()
         await assert_unavailable(index.page(1))
-        await index.stop()
+        for _ in range(2):
+            await index.stop()
         proxy.restore()
         await index.start()
 
@@ -248,13 +255,13 @@ async def test_stop_waits_for_calls_in_progress(
     """So that none of them returns its connection to a pool that is closed."""
     async with postgresql_db.locked():
         calls = [asyncio.create_task(index.page(1)) for _ in range(3)]
-        query = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
-        await until(lambda: len(postgresql_db.execute(query)) == 3)
+        query = f'SELECT count(*) {WAITING}'
+        await until(lambda: postgresql_db.execute(query) == [(3,)])
         stopping = asyncio.create_task(index.stop())
         await asyncio.sleep(0)
         assert not stopping.done()
     await stopping
-    assert postgresql_db.connections() == 0
+    await until(lambda: postgresql_db.connections() == 0)
     await assert_unavailable(index.page(1))
     await index.start()
     assert [(await call).images for call in calls] == [[]] * 3
@@ -314,18 +321,14 @@ async def test_statement_is_repeated_if_its_connection_is_lost(
     index: DatabaseIndex, postgresql_db: PostgreSQL, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The statement is sent again."""
-    waiting = (
-        'FROM pg_stat_activity WHERE datname = current_database() '
-        "AND wait_event_type = 'Lock'"
-    )
     await index.add(IMAGE)
     async with asyncio.TaskGroup() as group:
         async with postgresql_db.locked():
             added = group.create_task(index.add(make_image(2)))
             removed = group.create_task(index.remove(IMAGE.image_id))
-            query = f'SELECT count(*) {waiting}'
+            query = f'SELECT count(*) {WAITING}'
             await until(lambda: postgresql_db.execute(query) == [(2,)])
-            postgresql_db.execute(f'SELECT pg_terminate_backend(pid) {waiting}')
+            postgresql_db.execute(f'SELECT pg_terminate_backend(pid) {WAITING}')
         await added
         await removed
     assert (await index.page(9)).images == [make_image(2)]
@@ -397,7 +400,7 @@ async def test_statement_timeout(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """The server cancels the statement, so nothing of it is executed later."""
-    monkeypatch.setattr(engine, 'STATEMENT_TIMEOUT', 0.1)
+    monkeypatch.setattr(engine, 'STATEMENT_TIMEOUT', 0.5)
     async with running(url) as index:
         await index.page(1)
         async with postgresql_db.locked():
