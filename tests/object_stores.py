@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import random
-import socket
 import sys
 import uuid
 from collections.abc import Iterator
@@ -19,7 +18,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from .proxy import Proxy
-from .servers import HOST, Process, require, until
+from .servers import HOST, Process, is_free, require, until
 
 KEYS = {'access_key_id': 'test', 'secret_access_key': 'test', 'region': 'eu-central-1'}
 
@@ -211,13 +210,5 @@ _IDENTITIES = {
 def free_ports(count: int) -> tuple[int, ...]:
     """Return ports that are free, and below those of outgoing connections."""
     ports = random.sample(range(11_000, 22_000), 100)
-    free = [port for port in ports if _is_free(port) and _is_free(port + GRPC_OFFSET)]
+    free = [port for port in ports if is_free(port) and is_free(port + GRPC_OFFSET)]
     return tuple(free[:count])
-
-
-def _is_free(port: int) -> bool:
-    try:
-        socket.create_server((HOST, port)).close()
-    except OSError:
-        return False
-    return True

@@ -6,8 +6,10 @@ import asyncio
 import contextlib
 import dataclasses
 import http.client
+import itertools
 import json
 import os
+import random
 import re
 import shutil
 import signal
@@ -87,6 +89,18 @@ def _environ(settings: dict[str, Any]) -> dict[str, str]:
     environ['PYTHONDEVMODE'] = '1'
     settings = {'redis_host': NO_REDIS, **settings}
     return environ | {f'ASGI_LOOK_{k.upper()}': str(v) for k, v in settings.items()}
+
+
+# Limits of a service on a machine so busy that its database or object store seems slow.
+LONG_LIMITS = {
+    'index.engine.STATEMENT_TIMEOUT': 30,
+    'index.engine.TIMEOUT': 60,
+    'index.engine.CHECKOUT_TIMEOUT': 90,
+    'resources.probes.PROBE_TIMEOUT': 30,
+    'storage.s3.SHORT_TIMEOUT': 30,
+    'storage.s3.TIMEOUT': 60,
+    'storage.s3.LONG_TIMEOUT': 90,
+}
 
 
 class Process:
@@ -342,10 +356,28 @@ class RedisServer(Process):
         return sorted(self.command('KEYS', '*'))
 
 
+def is_free(port: int) -> bool:
+    """Return whether a server could listen on a port now."""
+    try:
+        socket.create_server((HOST, port)).close()
+    except OSError:
+        return False
+    return True
+
+
+def _own_ports() -> Iterator[int]:
+    """Cycle through ports of this test process: no outgoing connection has these."""
+    worker = int(os.environ.get('PYTEST_XDIST_WORKER', 'gw0')[2:]) % 10
+    own = range(5_500 + 550 * worker, 6_050 + 550 * worker)
+    return itertools.cycle(random.sample(own, len(own)))
+
+
+_ports = _own_ports()
+
+
 def free_port() -> int:
-    with socket.create_server((HOST, 0)) as server:
-        port: int = server.getsockname()[1]
-        return port
+    """Return a port for a server, which may be started on it again and again."""
+    return next(port for port in _ports if is_free(port))
 
 
 @contextlib.asynccontextmanager

@@ -20,7 +20,7 @@ from uvicorn.supervisors.multiprocess import Process
 from asgilook.cli import supervisor
 from asgilook.cli.supervisor import Supervisor
 
-from ..servers import Server, until
+from ..servers import Server, free_port, until
 
 pytestmark = pytest.mark.integration
 
@@ -307,10 +307,11 @@ def test_service_that_cannot_start(tmp_path: Path) -> None:
 
 
 def test_workers_end_with_their_supervisor(tmp_path: Path) -> None:
-    with Server(tmp_path, '--workers', '2') as server:
-        workers, port = server.workers, server.port
+    port = '--port', str(free_port())
+    with Server(tmp_path, *port, '--workers', '2') as server:
+        workers = server.workers
         os.kill(server.pid, signal.SIGKILL)
         server.wait()
-        with Server(tmp_path, '--port', str(port)) as successor:
+        with Server(tmp_path, *port) as successor:
             assert successor.get('/healthz/live').status == 200
         until(lambda: not any(os.path.exists(f'/proc/{pid}') for pid in workers))

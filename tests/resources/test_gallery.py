@@ -22,7 +22,7 @@ from playwright.sync_api import (
 )
 
 from .. import samples
-from ..servers import HOST, RedisServer, Server, until
+from ..servers import HOST, RedisServer, Server, free_port, until
 
 pytestmark = pytest.mark.browser
 
@@ -660,13 +660,14 @@ def test_events_reach_windows_of_every_worker(
 def test_list_is_read_again_after_a_restart(
     browser: Browser, tmp_path: Path, pictures: list[Path]
 ) -> None:
-    with Server(tmp_path) as server:
-        windows, port = Windows(browser, server), server.port
+    port = '--port', str(free_port())
+    with Server(tmp_path, *port) as server:
+        windows = Windows(browser, server)
         window = windows()
         server.upload(pictures[0].read_bytes())
         expect(window.cards).to_have_count(1)
         window.page.context.set_offline(True)
-    with Server(tmp_path, '--port', str(port)) as server:
+    with Server(tmp_path, *port) as server:
         server.upload(pictures[1].read_bytes())
         window.page.context.set_offline(False)
         expect(window.cards).to_have_count(2)
@@ -678,8 +679,9 @@ def test_list_is_read_again_after_a_restart(
 def test_restart_reads_only_the_newest_page_again(
     browser: Browser, tmp_path: Path
 ) -> None:
-    with Server(tmp_path) as server:
-        windows, port = Windows(browser, server), server.port
+    port = '--port', str(free_port())
+    with Server(tmp_path, *port) as server:
+        windows = Windows(browser, server)
         ids = seed(server, 400)
         window = windows()
         for _ in range(8):
@@ -689,7 +691,7 @@ def test_restart_reads_only_the_newest_page_again(
     storage = server.storage
     (storage / NEW_ID).write_bytes((storage / ids[0]).read_bytes())
     (storage / ids[1]).unlink()
-    with Server(tmp_path, '--port', str(port)) as server:
+    with Server(tmp_path, *port) as server:
         until(lambda: len(window.list_requests) > requests)
         expect(window.live).to_have_text('Live')
         window.page.wait_for_timeout(500)
