@@ -28,6 +28,7 @@ from . import backends, falcon_testing, redis_in_process, samples
 from .databases import Database, PostgreSQL, SQLite
 from .object_stores import Moto, ObjectStore, SeaweedFS, new_bucket
 from .redis_in_process import RedisServer as RedisServer
+from .servers import LONG_LIMITS
 
 T = TypeVar('T')
 Json = dict[str, Any]
@@ -237,18 +238,6 @@ def pillow_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', Image.MAX_IMAGE_PIXELS)
 
 
-# Time limits of the service on other servers and on its own disk, in seconds.
-LONG_TIMEOUTS = {
-    'asgilook.index.engine.STATEMENT_TIMEOUT': 30.0,
-    'asgilook.index.engine.TIMEOUT': 60.0,
-    'asgilook.index.engine.CHECKOUT_TIMEOUT': 90.0,
-    'asgilook.resources.probes.PROBE_TIMEOUT': 30.0,
-    'asgilook.storage.s3.SHORT_TIMEOUT': 30.0,
-    'asgilook.storage.s3.TIMEOUT': 60.0,
-    'asgilook.storage.s3.LONG_TIMEOUT': 90.0,
-}
-
-
 @pytest.fixture(autouse=True)
 def usual_priority(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let jobs compete with the other processes of a busy machine, as tests wait."""
@@ -256,10 +245,10 @@ def usual_priority(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(autouse=True)
-def long_timeouts(monkeypatch: pytest.MonkeyPatch) -> None:
+def long_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let no busy machine exceed a time limit; tests of a limit set their own."""
-    for name, seconds in LONG_TIMEOUTS.items():
-        monkeypatch.setattr(name, seconds)
+    for name, seconds in LONG_LIMITS.items():
+        monkeypatch.setattr(f'asgilook.{name}', float(seconds))
 
 
 @pytest.fixture

@@ -115,7 +115,11 @@ class Proxy:
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
         self.connections += 1
-        up_reader, up_writer = await asyncio.open_connection(HOST, self._upstream)
+        try:
+            up_reader, up_writer = await asyncio.open_connection(HOST, self._upstream)
+        except OSError:
+            writer.transport.abort()
+            return
         self._writers |= {writer, up_writer}
         number = self.connections
         for pump in (

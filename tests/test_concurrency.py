@@ -122,10 +122,10 @@ async def test_job_past_the_deadline() -> None:
 
 
 async def test_deadline_starts_with_the_job_and_not_in_the_queue() -> None:
-    pool, blocker = Pool(1, 1, 0.05), Blocker()
+    pool, blocker = Pool(1, 1, 0.3), Blocker()
     late = await blocker.start(pool)
     queued = asyncio.create_task(pool.run(lambda check: check()))
-    await asyncio.sleep(0.06)
+    await asyncio.sleep(0.4)
     blocker.release.set()
     with pytest.raises(DeadlineExceeded):
         await late

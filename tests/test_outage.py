@@ -18,7 +18,7 @@ from . import samples
 from .databases import PostgreSQL
 from .event_streams import Subscriber
 from .proxy import Proxy
-from .servers import RedisServer, Server, paused, until
+from .servers import LONG_LIMITS, RedisServer, Server, paused, until
 from .test_machines import clients
 
 pytestmark = pytest.mark.integration
@@ -171,8 +171,9 @@ def test_service_with_few_connections(
 
     with postgresql_db.role('CONNECTION LIMIT 3') as role:
         url = postgresql_db.as_role(role)
+        settings: dict[str, Any] = {'database_url': url, 'api_token': 's3cret'}
         with (
-            Server(tmp_path, database_url=url, api_token='s3cret') as server,
+            Server(tmp_path, limits=LONG_LIMITS, **settings) as server,
             ThreadPoolExecutor(24) as executor,
         ):
             statuses = executor.map(use, [server] * 72)

@@ -121,13 +121,17 @@ def test_server_without_redis(tmp_path: Path) -> None:
 def test_server_with_redis(tmp_path: Path) -> None:
     with (
         RedisServer(tmp_path) as redis,
-        Server(tmp_path, redis_host=redis.url) as server,
+        Server(tmp_path, redis_host=redis.url, redis_timeout=10) as server,
     ):
         cached = [*check_session(server), '/images']
         assert server.get('/images').hit
         assert redis.keys == sorted(f'asgilook:{path}' for path in cached)
 
-        settings: dict[str, Any] = {'redis_host': redis.url, 'cache_memory': 0}
+        settings: dict[str, Any] = {
+            'redis_host': redis.url,
+            'redis_timeout': 10,
+            'cache_memory': 0,
+        }
         with Server(tmp_path, **settings) as cold:
             for path in cached:
                 answer = cold.get(path)
@@ -420,7 +424,11 @@ def probes(image: dict[str, Any]) -> Iterator[tuple[str, str, int]]:
 
 def test_server_nothing_else_is_cached(tmp_path: Path) -> None:
     with RedisServer(tmp_path) as redis:
-        settings: dict[str, Any] = {'redis_host': redis.url, 'cache_memory': 0}
+        settings: dict[str, Any] = {
+            'redis_host': redis.url,
+            'redis_timeout': 10,
+            'cache_memory': 0,
+        }
         with Server(tmp_path, **settings) as server:
             image = server.upload(samples.photo(320, 240))
             canonical = ['/images', *paths(image)]

@@ -58,7 +58,7 @@ async def running(
     address: Any,
     listener: Recorder,
     create_pool: Callable[[Any], Awaitable[Any]] = create_redis_pool,
-    timeout: float = 1,
+    timeout: float = 30,
 ) -> AsyncIterator[Relay]:
     driver = AioredisDriver(create_pool=create_pool, address=address)
     relay = Relay(driver, timeout)
