@@ -86,11 +86,11 @@ class Blocked:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         self.started.set()
-        self.release.wait(10)
+        self.release.wait(60)
         return self._original(*args, **kwargs)
 
     async def wait(self) -> None:
-        assert await asyncio.to_thread(self.started.wait, 10)
+        assert await asyncio.to_thread(self.started.wait, 60)
 
 
 async def start(config: Config) -> None:

@@ -7,7 +7,7 @@ import errno
 import os
 import random
 import shutil
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -26,10 +26,12 @@ from asgilook.storage.atomic import TEMPORARY, NewFile
 from asgilook.storage.previews import FOLDER, FolderPreviews, Previews
 from asgilook.store import Store
 from tests import samples
-from tests.conftest import files, logged, place
+from tests.conftest import files, logged, place, until
+from tests.test_store import Blocked
 
 FIRST = '00000000-0000-4000-8000-000000000001'
 SECOND = '00000000-0000-4000-8000-000000000002'
+THIRD = '00000000-0000-4000-8000-000000000003'
 PHOTO = samples.photo(1600, 1200)
 TURNED = samples.camera(samples.scene(1600, 1200), 6)
 ODD = samples.photo(2001, 1001)
@@ -88,103 +90,89 @@ def _no_sharing(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def run(config: Config) -> Callable[[Callable[[Service], Awaitable[None]]], None]:
-    """Return a function that runs a scenario on an open store."""
-
-    def run(scenario: Callable[[Service], Awaitable[None]]) -> None:
-        async def main() -> None:
-            async with opened(config) as service:
-                await scenario(service)
-
-        asyncio.run(main())
-
-    return run
+async def service(config: Config) -> AsyncIterator[Service]:
+    """Return a store that is started."""
+    async with opened(config) as service:
+        yield service
 
 
-Run = Callable[[Callable[[Service], Awaitable[None]]], None]
-
-
-async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(20):
-        while not condition():  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
+@asynccontextmanager
+async def busy(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[None]:
+    """Occupy a worker thread, so that no preview is made in idle time."""
+    image = await service.save(THIRD, samples.photo(512, 256))
+    blocked = Blocked('thumbnail', monkeypatch)
+    task = asyncio.create_task(service.store.make_thumbnail(image, (256, 128)))
+    await blocked.wait()
+    try:
+        yield
+    finally:
+        blocked.release.set()
+        await task
 
 
 # -- When they are made ---------------------------------------------------------------
 
 
-def test_upload_that_is_kept_stores_its_preview(config: Config, run: Run) -> None:
-    async def scenario(service: Service) -> None:
-        image = await service.save(FIRST, PHOTO)
-        assert os.listdir(service.folder) == [FIRST]
-        stored = (service.folder / FIRST).read_bytes()
-        for size in SIZES:
-            thumbnail = await service.store.make_thumbnail(image, size)
-            assert samples.decode(thumbnail).size == size
-            assert thumbnail in stored
-        assert service.count('upload') == 1
-        assert service.count('used') == len(SIZES)
-        assert service.count('request') == service.jobs('thumbnail') == 0
-
-    run(scenario)
+async def test_upload_that_is_kept_stores_its_preview(service: Service) -> None:
+    image = await service.save(FIRST, PHOTO)
+    assert os.listdir(service.folder) == [FIRST]
+    stored = (service.folder / FIRST).read_bytes()
+    for size in SIZES:
+        thumbnail = await service.store.make_thumbnail(image, size)
+        assert samples.decode(thumbnail).size == size
+        assert thumbnail in stored
+    assert service.count('upload') == 1
+    assert service.count('used') == len(SIZES)
+    assert service.count('request') == service.jobs('thumbnail') == 0
 
 
 @pytest.mark.parametrize('body', [TURNED, ODD, samples.png(1600, 1200)])
-def test_other_uploads_get_their_preview_when_idle(run: Run, body: bytes) -> None:
-    async def scenario(service: Service) -> None:
-        for image_id in (FIRST, SECOND):
-            await service.save(image_id, body)
-        await until(lambda: service.count('idle') == 2)
-        assert set(os.listdir(service.folder)) == {FIRST, SECOND}
-        assert service.count('request') == service.count('upload') == 0
+async def test_other_uploads_get_their_preview_when_idle(
+    service: Service, body: bytes
+) -> None:
+    for image_id in (FIRST, SECOND):
+        await service.save(image_id, body)
+    await until(lambda: service.count('idle') == 2)
+    assert set(os.listdir(service.folder)) == {FIRST, SECOND}
+    assert service.count('request') == service.count('upload') == 0
 
-    run(scenario)
 
-
-def test_idle_previews_wait_for_other_jobs(
-    run: Run, monkeypatch: pytest.MonkeyPatch
+async def test_idle_previews_wait_for_other_jobs(
+    config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(renderer, 'IDLE_DELAY', 0.001)
-
-    async def scenario(service: Service) -> None:
-        pool = service.store._pool  # to keep it busy without a thread
-        pool.pending += 1
-        await service.save(FIRST, TURNED)
-        await asyncio.sleep(0.05)
-        assert service.count('idle') == 0
-        pool.pending -= 1
-        await until(lambda: service.count('idle'))
-
-    run(scenario)
+    config.threads = 2
+    async with opened(config) as service:
+        async with busy(service, monkeypatch):
+            for image_id in (FIRST, SECOND):
+                await service.save(image_id, TURNED)
+            assert service.count('idle') == service.jobs('preview') == 0
+        await until(lambda: service.count('idle') == 2)
 
 
-def test_idle_preview_of_a_deleted_image(
-    run: Run, monkeypatch: pytest.MonkeyPatch
+async def test_idle_preview_of_a_deleted_image(
+    config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(renderer, 'IDLE_DELAY', 0.05)
-
-    async def scenario(service: Service) -> None:
-        image = await service.save(FIRST, TURNED)
-        await service.store.delete(image)
-        await service.save(SECOND, TURNED)
+    monkeypatch.setattr(renderer, 'IDLE_DELAY', 0.001)
+    config.threads = 2
+    async with opened(config) as service:
+        async with busy(service, monkeypatch):
+            image = await service.save(FIRST, TURNED)
+            await service.store.delete(image)
+            await service.save(SECOND, TURNED)
         await until(lambda: service.count('idle'))
         assert os.listdir(service.folder) == [SECOND]
 
-    run(scenario)
-
 
 @pytest.mark.parametrize('size', [(1500, 1000), (64, 30_000), (1300, 1300)])
-def test_images_without_a_preview(
-    config: Config, run: Run, size: tuple[int, int]
-) -> None:
+async def test_images_without_a_preview(config: Config, size: Size) -> None:
     config.min_thumb_size = 700
-
-    async def scenario(service: Service) -> None:
+    async with opened(config) as service:
         image = await service.save(FIRST, samples.photo(*size))
         await service.thumbnails(image)
         assert files(config) == {FIRST}
-
-    run(scenario)
 
 
 @pytest.mark.parametrize(
@@ -211,43 +199,35 @@ def test_preview_sizes(full: Size, minimum: int, expected: list[Size]) -> None:
 # -- Identity -----------------------------------------------------------------------
 
 
-def test_smallest_size_changes_no_thumbnail(config: Config) -> None:
+async def test_smallest_size_changes_no_thumbnail(config: Config) -> None:
     """Previews with fewer or more sizes are made again, with the same bytes."""
-
-    async def main() -> None:
-        thumbnails: dict[Size, bytes] = {}
-        for number, minimum in enumerate((64, 32, 150, 64)):
-            config.min_thumb_size = minimum
-            async with opened(config) as service:
-                if not number:
-                    await service.save(FIRST, PHOTO)
-                image = await service.store.get(FIRST)
-                for size in image.reductions(minimum):
-                    thumbnail = await service.store.make_thumbnail(image, size)
-                    assert thumbnails.setdefault(size, thumbnail) == thumbnail
-                assert service.count('request') == (number > 0)
-        assert len(thumbnails) == len(SIZES) + 1
-
-    asyncio.run(main())
+    thumbnails: dict[Size, bytes] = {}
+    for number, minimum in enumerate((64, 32, 150, 64)):
+        config.min_thumb_size = minimum
+        async with opened(config) as service:
+            if not number:
+                await service.save(FIRST, PHOTO)
+            image = await service.store.get(FIRST)
+            for size in image.reductions(minimum):
+                thumbnail = await service.store.make_thumbnail(image, size)
+                assert thumbnails.setdefault(size, thumbnail) == thumbnail
+            assert service.count('request') == (number > 0)
+    assert len(thumbnails) == len(SIZES) + 1
 
 
 @pytest.mark.parametrize('body', [PHOTO, TURNED, ODD])
-def test_bytes_depend_on_the_image_alone(
-    config: Config, run: Run, body: bytes, monkeypatch: pytest.MonkeyPatch
+async def test_bytes_depend_on_the_image_alone(
+    config: Config, service: Service, body: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(renderer, 'IDLE_DELAY', 99)
-
-    async def scenario(service: Service) -> None:
-        image = await service.save(FIRST, body)
-        expected = await service.thumbnails(image)
-        for size in image.reductions(64):
-            shutil.rmtree(service.folder)
-            for _ in range(2):
-                thumbnail = await service.store.make_thumbnail(image, size)
-                assert thumbnail in expected
-        assert await service.thumbnails(image) == expected
-
-    run(scenario)
+    image = await service.save(FIRST, body)
+    expected = await service.thumbnails(image)
+    for size in image.reductions(64):
+        shutil.rmtree(service.folder)
+        for _ in range(2):
+            thumbnail = await service.store.make_thumbnail(image, size)
+            assert thumbnail in expected
+    assert await service.thumbnails(image) == expected
 
 
 def truncate(path: Path, others: dict[str, bytes]) -> None:
@@ -319,158 +299,133 @@ Damage = Callable[[Path, dict[str, bytes]], None]
         *((damage, False) for damage in (directory, block)),
     ],
 )
-def test_damaged_preview_is_made_again(
+async def test_damaged_preview_is_made_again(
     config: Config,
     caplog: pytest.LogCaptureFixture,
     damage: Damage,
     is_stored: bool,
 ) -> None:
-    async def main() -> None:
-        others = {}
-        config.jpeg_quality = 60
-        async with opened(config) as service:
-            await service.save(FIRST, PHOTO)
-            others['quality'] = (service.folder / FIRST).read_bytes()
-        config.jpeg_quality = 85
-        async with opened(config) as service:
-            image = await service.store.get(FIRST)
-            await service.save(SECOND, samples.photo(1600, 1200, seed=1))
-            others['image'] = (service.folder / SECOND).read_bytes()
-            expected = await service.thumbnails(image)
-            assert service.count('request') == 1
-            content = (service.folder / FIRST).read_bytes()
-            damage(service.folder / FIRST, others)
-            assert await service.thumbnails(image) == expected
-            made = 2 if is_stored else 1 + 2 * len(SIZES)
-            assert service.count('request') == made
-            assert (read(service.folder / FIRST) == content) is is_stored
-
-    asyncio.run(main())
+    others = {}
+    config.jpeg_quality = 60
+    async with opened(config) as service:
+        await service.save(FIRST, PHOTO)
+        others['quality'] = (service.folder / FIRST).read_bytes()
+    config.jpeg_quality = 85
+    async with opened(config) as service:
+        image = await service.store.get(FIRST)
+        await service.save(SECOND, samples.photo(1600, 1200, seed=1))
+        others['image'] = (service.folder / SECOND).read_bytes()
+        expected = await service.thumbnails(image)
+        assert service.count('request') == 1
+        content = (service.folder / FIRST).read_bytes()
+        damage(service.folder / FIRST, others)
+        assert await service.thumbnails(image) == expected
+        made = 2 if is_stored else 1 + 2 * len(SIZES)
+        assert service.count('request') == made
+        assert (read(service.folder / FIRST) == content) is is_stored
     assert len(logged(caplog)) == (not is_stored)
 
 
-def test_replaced_image_gets_a_new_preview(config: Config, run: Run) -> None:
-    async def scenario(service: Service) -> None:
-        image = await service.save(FIRST, PHOTO)
-        before = await service.thumbnails(image)
-        other = await service.save(SECOND, samples.photo(1600, 1200, seed=1))
-        expected = await service.thumbnails(other)
-        shutil.copy(f'{config.storage_path}/{SECOND}', f'{config.storage_path}/{FIRST}')
-        again = await service.store.get(FIRST)
-        assert again != image
-        assert await service.thumbnails(again) == expected != before
+async def test_replaced_image_gets_a_new_preview(
+    config: Config, service: Service
+) -> None:
+    image = await service.save(FIRST, PHOTO)
+    before = await service.thumbnails(image)
+    other = await service.save(SECOND, samples.photo(1600, 1200, seed=1))
+    expected = await service.thumbnails(other)
+    shutil.copy(f'{config.storage_path}/{SECOND}', f'{config.storage_path}/{FIRST}')
+    again = await service.store.get(FIRST)
+    assert again != image
+    assert await service.thumbnails(again) == expected != before
 
-    run(scenario)
 
-
-def test_image_replaced_while_its_preview_is_made(
-    config: Config, run: Run, monkeypatch: pytest.MonkeyPatch
+async def test_image_replaced_while_its_preview_is_made(
+    config: Config, service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def replace(*args: Any, **kwargs: Any) -> list[bytes]:
         path.write_bytes(samples.photo(1600, 1200, seed=1))
         return original(*args, **kwargs)
 
+    monkeypatch.setattr(renderer, 'IDLE_DELAY', 99)
     original, path = transform.previews, Path(config.storage_path, FIRST)
-
-    async def scenario(service: Service) -> None:
-        image = await service.save(FIRST, TURNED)
-        monkeypatch.setattr(transform, 'previews', replace)
-        await service.store.make_thumbnail(image, image.reductions(64)[0])
-        assert files(config) == {FIRST}
-
-    run(scenario)
+    image = await service.save(FIRST, TURNED)
+    monkeypatch.setattr(transform, 'previews', replace)
+    await service.store.make_thumbnail(image, image.reductions(64)[0])
+    assert files(config) == {FIRST}
 
 
-def test_damaged_image_has_no_preview(config: Config, run: Run) -> None:
+async def test_damaged_image_has_no_preview(config: Config, service: Service) -> None:
     placed = place(config, PHOTO)
     path = Path(config.storage_path, placed['id'])
     path.write_bytes(PHOTO[: len(PHOTO) // 2])
-
-    async def scenario(service: Service) -> None:
-        image = await service.store.get(placed['id'])
-        for size in SIZES:
-            with pytest.raises(StoredImageDamaged):
-                await service.store.make_thumbnail(image, size)
-        assert files(config) == {placed['id']}
-
-    run(scenario)
+    image = await service.store.get(placed['id'])
+    for size in SIZES:
+        with pytest.raises(StoredImageDamaged):
+            await service.store.make_thumbnail(image, size)
+    assert files(config) == {placed['id']}
 
 
-def test_concurrent_requests_make_a_preview_once(config: Config, run: Run) -> None:
+async def test_concurrent_requests_make_a_preview_once(
+    config: Config, service: Service
+) -> None:
     placed = place(config, PHOTO)
-
-    async def scenario(service: Service) -> None:
-        image = await service.store.get(placed['id'])
-        renders = [
-            service.store.make_thumbnail(image, size) for size in SIZES for _ in '123'
-        ]
-        await asyncio.gather(*renders)
-        assert service.count('request') == 1
-
-    run(scenario)
+    image = await service.store.get(placed['id'])
+    renders = [
+        service.store.make_thumbnail(image, size) for size in SIZES for _ in '123'
+    ]
+    await asyncio.gather(*renders)
+    assert service.count('request') == 1
 
 
-def test_previews_removed_under_load(config: Config, run: Run) -> None:
-    async def scenario(service: Service) -> None:
-        image = await service.save(FIRST, PHOTO)
-        expected = set(await service.thumbnails(image))
-        done = False
+async def test_previews_removed_under_load(service: Service) -> None:
+    async def request() -> None:
+        while not done.is_set():
+            for size in SIZES:
+                assert await service.store.make_thumbnail(image, size) in expected
 
-        async def request() -> None:
-            while not done:
-                for size in SIZES:
-                    assert await service.store.make_thumbnail(image, size) in expected
-
-        tasks = [asyncio.create_task(request()) for _ in range(3)]
-        for _ in range(20):
+    image = await service.save(FIRST, PHOTO)
+    expected = set(await service.thumbnails(image))
+    done = asyncio.Event()
+    async with asyncio.timeout(60), asyncio.TaskGroup() as group:
+        for _ in range(3):
+            group.create_task(request())
+        while service.count('request') < 5:
             await asyncio.sleep(0.02)
             shutil.rmtree(service.folder, ignore_errors=True)
-        done = True
-        await asyncio.gather(*tasks)
-        assert service.count('request') > 1
-
-    run(scenario)
+        done.set()
 
 
 # -- Deletions ----------------------------------------------------------------------
 
 
-def test_deletion_removes_the_preview(config: Config, run: Run) -> None:
-    async def scenario(service: Service) -> None:
-        image = await service.save(FIRST, PHOTO)
-        await service.save(SECOND, PHOTO)
+async def test_deletion_removes_the_preview(service: Service) -> None:
+    image = await service.save(FIRST, PHOTO)
+    await service.save(SECOND, PHOTO)
+    await service.store.delete(image)
+    assert os.listdir(service.folder) == [SECOND]
+    with pytest.raises(ImageNotFound):
         await service.store.delete(image)
-        assert os.listdir(service.folder) == [SECOND]
-        with pytest.raises(ImageNotFound):
-            await service.store.delete(image)
-
-    run(scenario)
 
 
-def test_deletion_while_a_preview_is_stored(
-    config: Config, run: Run, monkeypatch: pytest.MonkeyPatch
+async def test_deletion_while_a_preview_is_stored(
+    config: Config, service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    placed = place(config, PHOTO)
-
     def write(files: FolderPreviews, image_id: str, content: bytes) -> None:
         os.unlink(f'{config.storage_path}/{image_id}')
         original(files, image_id, content)
 
     original = FolderPreviews.write
     monkeypatch.setattr(FolderPreviews, 'write', write)
-
-    async def scenario(service: Service) -> None:
-        image = await service.store.get(placed['id'])
-        thumbnail = await service.store.make_thumbnail(image, PREVIEW)
-        assert samples.decode(thumbnail).size == PREVIEW
-        assert os.listdir(service.folder) == []
-
-    run(scenario)
+    placed = place(config, PHOTO)
+    image = await service.store.get(placed['id'])
+    thumbnail = await service.store.make_thumbnail(image, PREVIEW)
+    assert samples.decode(thumbnail).size == PREVIEW
+    assert os.listdir(service.folder) == []
 
 
-def test_preview_that_cannot_be_removed(
+async def test_preview_that_cannot_be_removed(
     config: Config,
-    run: Run,
+    service: Service,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -478,12 +433,8 @@ def test_preview_that_cannot_be_removed(
         raise PermissionError(errno.EACCES, 'Permission denied')
 
     monkeypatch.setattr(FolderPreviews, 'remove', remove)
-
-    async def scenario(service: Service) -> None:
-        for image_id in (FIRST, SECOND):
-            await service.store.delete(await service.save(image_id, PHOTO))
-
-    run(scenario)
+    for image_id in (FIRST, SECOND):
+        await service.store.delete(await service.save(image_id, PHOTO))
     (line,) = logged(caplog)
     assert line.startswith(f"WARNING can't remove the previews of {FIRST}: ")
 
@@ -499,9 +450,9 @@ def test_preview_that_cannot_be_removed(
         StorageUnavailable('Read-only bucket.'),
     ],
 )
-def test_preview_that_cannot_be_stored(
+async def test_preview_that_cannot_be_stored(
     config: Config,
-    run: Run,
+    service: Service,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
     error: Exception,
@@ -509,38 +460,32 @@ def test_preview_that_cannot_be_stored(
     def write(files: FolderPreviews, image_id: str, content: bytes) -> None:
         raise error
 
-    async def scenario(service: Service) -> None:
-        expected = await service.thumbnails(await service.save(FIRST, PHOTO))
-        await service.store.delete(await service.store.get(FIRST))
-        with monkeypatch.context() as patch:
-            patch.setattr(FolderPreviews, 'write', write)
-            image = await service.save(FIRST, PHOTO)
-            assert await service.thumbnails(image) == expected
-            assert os.listdir(service.folder) == []
-            assert len(logged(caplog)) == 1
-            patch.setattr(previews_module, '_LOG_INTERVAL', 0)
+    expected = await service.thumbnails(await service.save(FIRST, PHOTO))
+    await service.store.delete(await service.store.get(FIRST))
+    with monkeypatch.context() as patch:
+        patch.setattr(FolderPreviews, 'write', write)
+        image = await service.save(FIRST, PHOTO)
         assert await service.thumbnails(image) == expected
-        assert os.listdir(service.folder) == [FIRST]
+        assert os.listdir(service.folder) == []
+        assert len(logged(caplog)) == 1
+        patch.setattr(previews_module, '_LOG_INTERVAL', 0)
+    assert await service.thumbnails(image) == expected
+    assert os.listdir(service.folder) == [FIRST]
 
-    run(scenario)
 
-
-def test_preview_is_not_kept_while_the_index_is_unavailable(
-    config: Config, run: Run, monkeypatch: pytest.MonkeyPatch
+async def test_preview_is_not_kept_while_the_index_is_unavailable(
+    config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    placed = place(config, PHOTO)
-
     async def fail(index: FolderIndex, image: Image) -> bool:
         raise StorageUnavailable('The database is unavailable.')
 
-    async def scenario(service: Service) -> None:
+    monkeypatch.setattr(FolderIndex, 'is_current', fail)
+    placed = place(config, PHOTO)
+    async with opened(config) as service:
         image = await service.store.get(placed['id'])
         thumbnail = await service.store.make_thumbnail(image, PREVIEW)
         assert samples.decode(thumbnail).size == PREVIEW
         assert files(config) == {placed['id']}
-
-    monkeypatch.setattr(FolderIndex, 'is_current', fail)
-    run(scenario)
 
 
 def test_log_of_failures_once_a_minute(
@@ -566,32 +511,27 @@ def test_no_temporary_remains_after_a_failed_write(tmp_path: Path) -> None:
     assert os.listdir(tmp_path / FOLDER) == [FIRST]
 
 
-def test_temporaries_of_dead_processes_are_swept(config: Config, run: Run) -> None:
+async def test_temporaries_of_dead_processes_are_swept(config: Config) -> None:
     folder = Path(config.storage_path, FOLDER)
     folder.mkdir(parents=True)
     (folder / f'{TEMPORARY}dead').touch()
     living = NewFile(str(folder), durable=False)
-
-    async def scenario(service: Service) -> None:
+    async with opened(config) as service:
         assert len(os.listdir(service.folder)) == 1
-
-    run(scenario)
     living.close()
 
 
-def test_previews_are_not_images(
-    config: Config, run: Run, caplog: pytest.LogCaptureFixture
+async def test_previews_are_not_images(
+    config: Config, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async def scenario(service: Service) -> None:
-        await service.save(FIRST, PHOTO)
-        page = await service.store.list_images(9)
-        (service.folder / SECOND).write_bytes(b'another')
-        again = await service.store.list_images(9)
-        assert [image.image_id for image in again.images] == [FIRST]
-        assert again == page
-
     for _ in range(2):
-        run(scenario)
+        async with opened(config) as service:
+            await service.save(FIRST, PHOTO)
+            page = await service.store.list_images(9)
+            (service.folder / SECOND).write_bytes(b'another')
+            again = await service.store.list_images(9)
+            assert [image.image_id for image in again.images] == [FIRST]
+            assert again == page
     assert logged(caplog) == []
 
 
