@@ -104,6 +104,12 @@ def files(config: Config) -> set[str]:
     return set(os.listdir(config.storage_path))
 
 
+def open_files(path: Path) -> int:
+    """Count the open files of this process at a path, or below it."""
+    paths = [os.path.realpath(entry) for entry in Path('/proc/self/fd').iterdir()]
+    return sum(opened.startswith(str(path)) for opened in paths)
+
+
 def problem(result: Result, status: int) -> str:
     """Check that the answer is a problem of this status; return its detail."""
     assert result.status_code == status, result.text

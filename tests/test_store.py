@@ -37,7 +37,7 @@ from asgilook.storage.stream import BLOCK_SIZE
 from asgilook.store import Image, Store
 
 from . import samples
-from .conftest import files, logged, place, until
+from .conftest import files, logged, open_files, place, until
 
 FIRST = '00000000-0000-4000-8000-000000000001'
 SECOND = '00000000-0000-4000-8000-000000000002'
@@ -359,16 +359,17 @@ async def test_stream_survives_deletion(
 
 
 async def test_stream_that_is_given_up_closes_its_file(
-    store: Store, photo: bytes, monkeypatch: pytest.MonkeyPatch
+    config: Config, store: Store, photo: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(stream_module, 'BLOCK_SIZE', 1000)
     image = await save(store, FIRST, photo)
-    before = len(os.listdir('/proc/self/fd'))
+    path = Path(config.storage_path) / FIRST
+    assert open_files(path) == 0
     stream = await store.open_stream(image, 0, image.length)
     await anext(stream)
-    assert len(os.listdir('/proc/self/fd')) == before + 1
+    assert open_files(path) == 1
     await stream.close()
-    assert len(os.listdir('/proc/self/fd')) == before
+    assert open_files(path) == 0
 
 
 @pytest.mark.parametrize(
@@ -380,13 +381,13 @@ async def test_open_stream(config: Config, store: Store, start: int, stop: int) 
     path = Path(config.storage_path) / FIRST
     path.write_bytes(content)
     image = Image(FIRST, (9, 9), len(content), path.stat().st_mtime_ns)
-    before = len(os.listdir('/proc/self/fd'))
     stream = await store.open_stream(image, start, stop)
+    assert open_files(path) == 1
     blocks = [block async for block in stream]
     assert b''.join(blocks) == content[start:stop]
     assert all(0 < len(block) <= BLOCK_SIZE for block in blocks)
     await stream.close()
-    assert len(os.listdir('/proc/self/fd')) == before
+    assert open_files(path) == 0
 
 
 async def test_open_stream_fails_before_its_first_block(
@@ -430,7 +431,7 @@ async def test_open_stream_that_is_cancelled(
 
     def slow_open(storage: folder.FolderStorage, image_id: str) -> Any:
         opening.set()
-        assert go_on.wait(10)
+        assert go_on.wait(60)
         files_opened.append(original(storage, image_id))
         return files_opened[0]
 
@@ -438,7 +439,7 @@ async def test_open_stream_that_is_cancelled(
     monkeypatch.setattr(folder.FolderStorage, 'open', slow_open)
     image = await save(store, FIRST, photo)
     task = asyncio.create_task(store.open_stream(image, 0, image.length))
-    assert await asyncio.to_thread(opening.wait, 10)
+    assert await asyncio.to_thread(opening.wait, 60)
     task.cancel()
     await asyncio.wait([task])
     go_on.set()
@@ -498,7 +499,7 @@ async def test_delete_beside_a_list(
 
     def remove(path: str) -> None:
         reached.set()
-        assert go_on.wait(10)
+        assert go_on.wait(60)
         original(path)
 
     reached, go_on = threading.Event(), threading.Event()
@@ -506,7 +507,7 @@ async def test_delete_beside_a_list(
     monkeypatch.setattr(file_module, 'remove', remove)
     image = await save(store, FIRST, photo)
     deleting = asyncio.create_task(store.delete(image))
-    assert await asyncio.to_thread(reached.wait, 10)
+    assert await asyncio.to_thread(reached.wait, 60)
     assert await store.get(FIRST) == image
     assert (await store.list_images(9)).images == [image]
     go_on.set()
@@ -636,7 +637,7 @@ async def test_failing_open_stream_whose_caller_is_gone(
 
     def fail(*args: Any) -> NoReturn:
         loop.call_soon_threadsafe(opening.set)
-        release.wait(10)
+        release.wait(60)
         raise ImageNotFound('Image not found.')
 
     monkeypatch.setattr(folder.FolderStorage, 'open', fail)

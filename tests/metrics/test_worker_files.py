@@ -18,6 +18,7 @@ from asgilook.metrics.worker_files import (
     shared_folder,
 )
 
+from ..conftest import open_files
 from ..servers import run
 
 # Each process becomes a worker, counts one request, and is killed.
@@ -246,12 +247,6 @@ def test_order_of_files_outlasts_a_new_name(base: Path) -> None:
     for number in range(9):
         os.rename(base / f'counter_{number}.db', base / f'counter_{99 - number}.db')
     assert inodes() == before
-
-
-def open_files(base: Path) -> int:
-    """Count the open files of this process in a folder."""
-    paths = [os.path.realpath(entry) for entry in Path('/proc/self/fd').iterdir()]
-    return sum(path.startswith(str(base)) for path in paths)
 
 
 def test_lock_that_fails_leaves_no_file_open(base: Path) -> None:
