@@ -20,6 +20,7 @@ from asgilook.web.uploads import FORM_OVERHEAD, MIN_RATE, GuardedBody
 
 from .. import samples
 from ..conftest import files
+from ..virtual_time import VIRTUAL_TIME
 
 BODY = samples.photo(64, 64)
 FORM = 'multipart/form-data; boundary=x'
@@ -104,23 +105,6 @@ async def test_body(
         assert len(listed) == (status == 201)
 
 
-async def test_slow_body_is_no_stalled_body(config: Config) -> None:
-    config.body_timeout = 0.2
-
-    async def receive() -> Event:
-        await asyncio.sleep(0.05)
-        return pieces.pop(0)
-
-    size = -(-len(BODY) // 6)
-    pieces = [part(BODY[i : i + size], more=True) for i in range(0, len(BODY), size)]
-    pieces[-1]['more_body'] = False
-    async with ASGIConductor(create_app(config)) as conductor:
-        sent = ASGIResponseEventCollector()
-        scope = falcon.testing.create_scope('/images', method='POST')
-        await conductor.app(scope, receive, sent)
-        assert sent.status == 201
-
-
 class Clock:
     """Stands for the module `time`."""
 
@@ -130,21 +114,51 @@ class Clock:
         return self.now
 
 
+async def test_slow_body_is_no_stalled_body(
+    config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A body may take longer than the timeout, if none of its pieces does."""
+    clock = Clock()
+    monkeypatch.setattr(uploads, 'time', clock)
+    config.body_timeout = 30
+
+    async def receive() -> Event:
+        await asyncio.sleep(0)  # the body times out here, if at all
+        clock.now += 7
+        return pieces.pop(0)
+
+    body = samples.photo(1000, 800)
+    size = 7 * (MIN_RATE + 100)
+    pieces = [part(body[i : i + size], more=True) for i in range(0, len(body), size)]
+    pieces[-1]['more_body'] = False
+    async with ASGIConductor(create_app(config)) as conductor:
+        sent = ASGIResponseEventCollector()
+        scope = falcon.testing.create_scope('/images', method='POST')
+        await conductor.app(scope, receive, sent)
+        assert sent.status == 201
+    assert clock.now > config.body_timeout
+
+
+class LoopClock:
+    """Stands for the module `time`, with the time of the event loop."""
+
+    def monotonic(self) -> float:
+        return asyncio.get_running_loop().time()
+
+
+@pytest.mark.parametrize('anyio_backend', [VIRTUAL_TIME])
 @pytest.mark.parametrize(('rate', 'fast'), [(MIN_RATE, True), (MIN_RATE - 1, False)])
 async def test_body_at_the_minimum_rate(
     monkeypatch: pytest.MonkeyPatch, rate: int, fast: bool
 ) -> None:
     """A byte now and then doesn't keep a request alive."""
-    clock = Clock()
-    monkeypatch.setattr(uploads, 'time', clock)
+    monkeypatch.setattr(uploads, 'time', LoopClock())
 
     async def receive() -> Event:
-        for _ in range(3):
-            await asyncio.sleep(0)
-        clock.now += 1
+        await asyncio.sleep(1)
         return part(bytes(rate), more=True)
 
-    body = GuardedBody(receive, limit=10**9, timeout=0.05)
+    body = GuardedBody(receive, limit=10**9, timeout=1.05)
     with contextlib.nullcontext() if fast else pytest.raises(BodyTimeout):
         for _ in range(100):
             await body.receive()
