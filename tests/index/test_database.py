@@ -10,6 +10,7 @@ import pytest
 
 from asgilook.errors import DatabaseUnavailable, ImageExists, StorageUnavailable
 from asgilook.index.attempts import Work
+from asgilook.index.connection import Connector
 from asgilook.index.database import DatabaseIndex
 from asgilook.models import Image
 
@@ -92,17 +93,15 @@ async def test_existing_id_is_rejected(index: DatabaseIndex) -> None:
 
 
 @pytest.fixture
-def queries(
-    index: DatabaseIndex, monkeypatch: pytest.MonkeyPatch
-) -> list[Work[object]]:
-    """Return the list of all queries, which only the index's own connector sees."""
-    queries, read = [], index._database.read
+def queries(monkeypatch: pytest.MonkeyPatch) -> list[Work[object]]:
+    """Return the list of all queries from now on."""
+    queries, read = [], Connector.read
 
-    async def recorded(work: Work[object]) -> object:
+    async def recorded(connector: Connector, work: Work[object]) -> object:
         queries.append(work)
-        return await read(work)
+        return await read(connector, work)
 
-    monkeypatch.setattr(index._database, 'read', recorded)
+    monkeypatch.setattr(Connector, 'read', recorded)
     return queries
 
 
@@ -146,18 +145,18 @@ async def test_deleted_image_is_not_served_during_an_outage(
     """Even if a look-up found it while it was being deleted."""
     image = make_image()
     await index.add(image)
-    write = index._database.write
+    write = Connector.write
 
-    async def write_after_lookup(work: Work[Any]) -> Any:
+    async def write_after_lookup(connector: Connector, work: Work[Any]) -> Any:
         assert await index.get(image.image_id) == image
-        return await write(work)
+        return await write(connector, work)
 
-    async def fail(work: Work[Any]) -> None:
+    async def fail(connector: Connector, work: Work[Any]) -> None:
         raise DatabaseUnavailable('unreachable')
 
-    monkeypatch.setattr(index._database, 'write', write_after_lookup)
+    monkeypatch.setattr(Connector, 'write', write_after_lookup)
     await index.remove(image.image_id)
-    monkeypatch.setattr(index._database, 'read', fail)
+    monkeypatch.setattr(Connector, 'read', fail)
     with pytest.raises(DatabaseUnavailable):
         await index.get(image.image_id)
 

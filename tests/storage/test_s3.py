@@ -9,12 +9,13 @@ import os
 import socket
 import threading
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from obstore.store import S3Store
 
 from asgilook.errors import (
     AsgilookError,
@@ -356,6 +357,18 @@ class Silent:
             client.close()
 
 
+def connecting_to(
+    server: Silent, timeouts: Container[float]
+) -> Callable[[str, float], S3Store]:
+    """Return a `connect` that directs clients with these timeouts to the server."""
+
+    def connect(url: str, timeout: float) -> S3Store:
+        target = url_of(server.port) if timeout in timeouts else url
+        return s3_client.connect(target, timeout)
+
+    return connect
+
+
 @pytest.fixture
 def silent(monkeypatch: pytest.MonkeyPatch) -> Iterator[Silent]:
     """Start a silent server, for which nobody waits long."""
@@ -417,14 +430,15 @@ def test_store_that_recovers(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setattr(s3_client, 'RETRY_INTERVAL', 0.01)
-    storage = ObjectStorage(url_of(silent.port), str(tmp_path))
-    storage.start()
-    with pytest.raises(StorageUnavailable):
-        publish(storage, b'content')
+    storage = ObjectStorage(bucket, str(tmp_path))
+    with monkeypatch.context() as patch:
+        timeouts = (s3.SHORT_TIMEOUT, s3.TIMEOUT, s3.LONG_TIMEOUT)
+        patch.setattr(s3, 'connect', connecting_to(silent, timeouts))
+        storage.start()
+        with pytest.raises(StorageUnavailable):
+            publish(storage, b'content')
     monkeypatch.undo()  # the timeouts
-    working = ObjectStorage(bucket, str(tmp_path))
-    working.start()
-    storage._stores = working._stores
+    storage.start()
     until(storage.is_usable)
     publish(storage, b'content')
     assert storage.open(FIRST).read() == b'content'
@@ -437,9 +451,10 @@ def test_short_probe_keeps_no_requests_away(
 ) -> None:
     """A store that is too slow for a readiness probe may still answer requests."""
     monkeypatch.setattr(s3_client, 'SLOW_SECONDS', 0)
+    monkeypatch.setattr(s3, 'SHORT_TIMEOUT', 0.05)
     server = Silent()
-    client = s3_client.connect(url_of(server.port), 0.05)
-    monkeypatch.setitem(storage._stores, s3.SHORT_TIMEOUT, client)
+    monkeypatch.setattr(s3, 'connect', connecting_to(server, (s3.SHORT_TIMEOUT,)))
+    storage.start()
     try:
         assert not storage.is_usable()
     finally:
