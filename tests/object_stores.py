@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
-import random
 import sys
 import uuid
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from .proxy import Proxy
-from .servers import HOST, Process, is_free, require, until
+from .servers import HOST, Process, is_free, own_ports, require, until
 
 KEYS = {'access_key_id': 'test', 'secret_access_key': 'test', 'region': 'eu-central-1'}
 
@@ -208,7 +208,9 @@ _IDENTITIES = {
 
 
 def free_ports(count: int) -> tuple[int, ...]:
-    """Return ports that are free, and below those of outgoing connections."""
-    ports = random.sample(range(11_000, 22_000), 100)
-    free = [port for port in ports if is_free(port) and is_free(port + GRPC_OFFSET)]
-    return tuple(free[:count])
+    """Return ports that are free, as are those of their gRPC servers."""
+    free = (port for port in _ports if is_free(port) and is_free(port + GRPC_OFFSET))
+    return tuple(itertools.islice(free, count))
+
+
+_ports = own_ports(11_000)
