@@ -9,9 +9,9 @@ import uuid
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Any
 
-from . import backend_urls, setting_names, validators
+from . import backend_urls, validators
 from .backend_urls import redact
-from .setting_names import ENV_PREFIX
+from .validators import ENV_PREFIX
 
 DEFAULT_CACHE_TTL = 3600
 DEFAULT_STORAGE_PATH = '/tmp/asgilook'  # noqa: S108 (the tutorial's; warned about)
@@ -187,13 +187,13 @@ def misspelled_variables(environ: Mapping[str, str]) -> dict[str, str]:
 
     Their prefix is spelled differently, as in `ASGILOOK_API_TOKEN`.
     """
-    return setting_names.misspelled(environ, _variables())
+    return validators.misspelled(environ, _variables())
 
 
 def _unknown(name: str, value: str) -> ConfigError:
     known = _variables()
-    is_secret = setting_names.may_be_secret(name, known)
-    problem = f'unknown setting; {setting_names.advice(name, known)}'
+    is_secret = validators.may_be_secret(name, known)
+    problem = f'unknown setting; {validators.advice(name, known)}'
     return ConfigError(problem, name, '***' if is_secret else redact(value))
 
 

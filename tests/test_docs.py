@@ -8,7 +8,7 @@ from falcon.testing import TestClient
 
 from asgilook.cli.main import main
 from asgilook.config import settings
-from asgilook.setting_names import ENV_PREFIX
+from asgilook.validators import ENV_PREFIX
 
 from .log_messages import PACKAGE, log_messages, pattern
 

@@ -11,7 +11,7 @@ import pytest
 from falcon.testing import TestClient
 
 from asgilook.config import settings
-from asgilook.setting_names import ENV_PREFIX
+from asgilook.validators import ENV_PREFIX
 
 from .log_messages import GAP, PACKAGE, log_messages, pattern
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import strategies as st
 
 from asgilook.config import Config, ConfigError, describe, settings
-from asgilook.setting_names import ENV_PREFIX
+from asgilook.validators import ENV_PREFIX
 
 NAMES = [field.name for field in settings()]
 
