@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import dataclasses
 import re
+import socket
 import threading
 from collections.abc import Coroutine
 from typing import Any, Self, TypeVar
@@ -40,9 +41,10 @@ class Proxy:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever)
         self._writers: set[asyncio.StreamWriter] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
         self._pumps: set[asyncio.Task[None]] = set()
         self._flowing = asyncio.Event()
-        self._server: asyncio.Server | None = None
+        self._listening: socket.socket | None = None
         self._mark, self._reject = b'', False
 
     def __enter__(self) -> Self:
@@ -87,8 +89,12 @@ class Proxy:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(60)
 
     async def _listen(self) -> None:
-        self._server = await asyncio.start_server(self._accept, HOST, self.port)
-        self.port = self._server.sockets[0].getsockname()[1]
+        # NOTE(asyncio): an `asyncio.Server` that is closed leaks a connection that it
+        # has just accepted, at least in Python 3.11.
+        self._listening = socket.create_server((HOST, self.port))
+        self._listening.setblocking(False)
+        self.port = self._listening.getsockname()[1]
+        self._loop.add_reader(self._listening, self._accept, self._listening)
 
     async def _set_flowing(self, flowing: bool) -> None:
         if flowing:
@@ -97,8 +103,10 @@ class Proxy:
             self._flowing.clear()
 
     async def _cut(self) -> None:
-        assert self._server
-        self._server.close()
+        if self._listening is not None:
+            self._loop.remove_reader(self._listening)
+            self._listening.close()
+            self._listening = None
         for writer in list(self._writers):
             writer.transport.abort()
 
@@ -111,24 +119,39 @@ class Proxy:
             await asyncio.wait(tasks)
             await self._cut()
 
-    async def _accept(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-    ) -> None:
+    def _accept(self, listening: socket.socket) -> None:
+        with contextlib.suppress(OSError):  # the client has hung up
+            client, _ = listening.accept()
+            self._start(self._connect(client, listening))
+
+    async def _connect(self, client: socket.socket, listening: socket.socket) -> None:
         self.connections += 1
+        number = self.connections
+        reader, writer = await asyncio.open_connection(sock=client)
         try:
             up_reader, up_writer = await asyncio.open_connection(HOST, self._upstream)
         except OSError:
             writer.transport.abort()
             return
+        if self._listening is not listening:  # it was cut in the meantime
+            writer.transport.abort()
+            up_writer.transport.abort()
+            return
         self._writers |= {writer, up_writer}
-        number = self.connections
         for pump in (
             self._pump(reader, up_writer, number, is_answer=False),
             self._pump(up_reader, writer, number, is_answer=True),
         ):
-            task = asyncio.create_task(pump)
+            task = self._start(pump)
             self._pumps.add(task)
             task.add_done_callback(self._pumps.discard)
+
+    def _start(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Run a coroutine in a task, and keep the task."""
+        task = self._loop.create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
 
     async def _pump(
         self,
