@@ -53,12 +53,17 @@ class Image:
 
     def reductions(self, minimum: int) -> list[Size]:
         """Return thumbnail sizes: halved while both sides are at least `minimum`."""
-        sizes = []
-        width, height = self.size[0] // 2, self.size[1] // 2
-        while min(width, height) >= minimum:
-            sizes.append((width, height))
-            width, height = width // 2, height // 2
-        return sizes
+        return halved(self.size, minimum)
+
+
+def halved(size: Size, minimum: int) -> list[Size]:
+    """Return a size halved once, twice ..., while both sides are at least `minimum`."""
+    sizes = []
+    width, height = size[0] // 2, size[1] // 2
+    while min(width, height) >= minimum:
+        sizes.append((width, height))
+        width, height = width // 2, height // 2
+    return sizes
 
 
 class Page(NamedTuple):

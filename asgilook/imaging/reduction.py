@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from PIL import Image, ImageFile
 
-from ..models import Size
+from ..models import Size, halved
 
 # Images of up to this many pixels have no preview: they take only a few milliseconds.
 MIN_PIXELS = 1_500_000
@@ -18,15 +18,10 @@ def preview_sizes(full: Size, min_thumb_size: int) -> list[Size]:
 
     They are its listed thumbnails of at most about a megapixel.
     """
-    width, height = full
-    if width * height <= MIN_PIXELS:
+    if full[0] * full[1] <= MIN_PIXELS:
         return []
-    sizes = []
-    while min(width, height) >= min_thumb_size:
-        if width * height <= MAX_PREVIEW_PIXELS:
-            sizes.append((width, height))
-        width, height = width // 2, height // 2
-    return sizes
+    sizes = halved(full, min_thumb_size)
+    return [size for size in sizes if size[0] * size[1] <= MAX_PREVIEW_PIXELS]
 
 
 def halvings(pixels: Image.Image, sizes: list[Size]) -> Iterator[Image.Image]:
