@@ -41,7 +41,7 @@ class Proxy:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever)
         self._writers: set[asyncio.StreamWriter] = set()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._connecting: set[asyncio.Task[None]] = set()
         self._pumps: set[asyncio.Task[None]] = set()
         self._flowing = asyncio.Event()
         self._listening: socket.socket | None = None
@@ -122,7 +122,7 @@ class Proxy:
     def _accept(self, listening: socket.socket) -> None:
         with contextlib.suppress(OSError):  # the client has hung up
             client, _ = listening.accept()
-            self._start(self._connect(client, listening))
+            self._start(self._connect(client, listening), self._connecting)
 
     async def _connect(self, client: socket.socket, listening: socket.socket) -> None:
         self.connections += 1
@@ -142,16 +142,15 @@ class Proxy:
             self._pump(reader, up_writer, number, is_answer=False),
             self._pump(up_reader, writer, number, is_answer=True),
         ):
-            task = self._start(pump)
-            self._pumps.add(task)
-            task.add_done_callback(self._pumps.discard)
+            self._start(pump, self._pumps)
 
-    def _start(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Run a coroutine in a task, and keep the task."""
+    def _start(
+        self, coroutine: Coroutine[Any, Any, None], tasks: set[asyncio.Task[None]]
+    ) -> None:
+        """Run a coroutine in a task, which is one of `tasks` until its end."""
         task = self._loop.create_task(coroutine)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return task
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
 
     async def _pump(
         self,
