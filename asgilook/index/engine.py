@@ -7,8 +7,10 @@ its effect is durable once the database has responded.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import fcntl
+import sqlite3
 from collections.abc import AsyncIterator
-from contextlib import aclosing, asynccontextmanager
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -63,7 +65,7 @@ class Connections:
         event.listen(self._engine.sync_engine, 'connect', self._on_connect)
         event.listen(self._engine.sync_engine, 'checkout', self._on_checkout)
 
-    @asynccontextmanager
+    @contextlib.asynccontextmanager
     async def connect(self) -> AsyncIterator[AsyncConnection]:
         """Check out a connection; wait for a free one, and open it if necessary.
 
@@ -71,7 +73,7 @@ class Connections:
         """
         connection = await self._check_out()
         try:
-            async with aclosing(connection):
+            async with contextlib.aclosing(connection):
                 yield connection
         finally:
             self._permits.release()
@@ -167,19 +169,36 @@ def _postgresql(url: str) -> AsyncEngine:
 
 def _sqlite(url: str) -> AsyncEngine:
     path = unquote(urlsplit(url).path)
-    open(path, 'ab').close()  # if this failed in aiosqlite, it would leak a thread
+    _create_file(path)
     target = URL.create('sqlite+aiosqlite', database=path)
     engine = _engine(target, connect_args={'timeout': STATEMENT_TIMEOUT})
+    # If a call of `do_terminate` is cancelled, it leaves a task that never ends: it
+    # waits for the thread of the connection, which has ended.
+    engine.dialect.do_terminate = engine.dialect.do_close  # type: ignore[method-assign]
 
     @event.listens_for(engine.sync_engine, 'connect')
     def configure(connection: Any, record: object) -> None:
-        """Allow reads during a write, and flush each commit to the disk."""
+        """Flush each commit to the disk."""
         cursor = connection.cursor()
-        cursor.execute('PRAGMA journal_mode = WAL')
         cursor.execute('PRAGMA synchronous = FULL')
         cursor.close()
 
     return engine
+
+
+def _create_file(path: str) -> None:
+    """Create the file if it is missing, and allow reads during a write (WAL mode).
+
+    The mode is kept in the file. Of several processes that set it at once, SQLite would
+    reject some without waiting. Raises OSError if the file cannot be opened, and leaves
+    other errors to the first connection.
+    """
+    with open(path, 'ab') as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with contextlib.suppress(sqlite3.Error):
+            connection = sqlite3.connect(path, timeout=STATEMENT_TIMEOUT)
+            with contextlib.closing(connection):
+                connection.execute('PRAGMA journal_mode = WAL')
 
 
 def _engine(url: URL, **options: Any) -> AsyncEngine:

@@ -31,6 +31,7 @@ from asgilook.index.database import DatabaseIndex
 from ..conftest import logged, until
 from ..databases import PostgreSQL, SQLite, running
 from ..proxy import Proxy
+from ..servers import run
 from .test_database import make_image
 
 IMAGE = make_image(1)
@@ -705,6 +706,54 @@ def scalar(statement: str) -> Work[Any]:
 async def test_sqlite_is_durable(connector: Connector) -> None:
     assert await connector.write(scalar('PRAGMA journal_mode')) == 'wal'
     assert await connector.write(scalar('PRAGMA synchronous')) == 2  # FULL
+
+
+async def test_timeout_is_not_repeated(
+    connector: Connector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The caller would wait for twice as long."""
+    monkeypatch.setattr(engine, 'TIMEOUT', 0.01)
+    attempts = []
+
+    async def work(connection: AsyncConnection, attempt: int) -> None:
+        attempts.append(attempt)
+        await asyncio.Event().wait()
+
+    with pytest.raises(OutcomeUnknown):
+        await connector.write(work)
+    assert attempts == [1]
+
+
+TIMEOUT_AND_STOP = """
+import asyncio, sys
+from asgilook.errors import OutcomeUnknown
+from asgilook.index import engine
+from asgilook.index.connection import Connector
+
+async def work(connection, attempt):
+    await asyncio.Event().wait()
+
+async def main():
+    for passes in range(30):
+        engine.TIMEOUT = 60
+        connector = Connector(sys.argv[1])
+        await connector.start()
+        engine.TIMEOUT = 0.01
+        try:
+            await connector.write(work)
+        except OutcomeUnknown:
+            print('timeout')
+        for _ in range(passes):
+            await asyncio.sleep(0)
+        await connector.stop()
+
+asyncio.run(main())
+"""
+
+
+def test_stop_after_timeout_leaves_no_task(sqlite: str) -> None:
+    """Whatever the connector is doing: it closes the connection, and opens another."""
+    assert run('-c', TIMEOUT_AND_STOP, sqlite).stdout == 'timeout\n' * 30
 
 
 async def test_full_database(connector: Connector, sqlite_db: SQLite) -> None:
