@@ -962,6 +962,8 @@ def test_tab_key_reaches_every_card_of_a_long_list(
     window = windows(width, height)
     window.page.locator('.card a').first.focus()
     for image_id in ids[1:]:
+        # The next page of the list may take its time.
+        expect(window.page.locator(f'[data-id="{image_id}"]')).to_be_attached()
         window.page.keyboard.press('Tab')
         focused = window.page.evaluate(
             """() => {
@@ -977,6 +979,27 @@ def test_tab_key_reaches_every_card_of_a_long_list(
     window.scroll(0)
     expect(window.page.locator(f'[data-id="{ids[-1]}"] a')).to_be_focused()
     assert window.cards.count() < 129
+
+
+def test_focus_moves_faster_than_frames(windows: Windows, server: Server) -> None:
+    ids = seed(server, 100)
+    window = windows(390, 844)
+    links = window.page.evaluate(
+        """() => {
+            const grid = document.querySelector('#grid');
+            const seen = [];
+            for (let card = grid.firstElementChild; card; card = card.nextSibling) {
+                card.querySelector('a').focus();
+                seen.push(card.dataset.id);
+            }
+            for (let card = grid.lastElementChild; card; card = card.previousSibling) {
+                card.querySelector('a').focus();
+                seen.push(card.dataset.id);
+            }
+            return seen;
+        }"""
+    )
+    assert links == ids + ids[::-1]
 
 
 @pytest.mark.parametrize('scheme', ['light', 'dark'])

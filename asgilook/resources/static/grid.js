@@ -61,18 +61,24 @@ function layOutAll() {
 }
 
 // Return the indexes of the cards that should be in the document. A focused card stays,
-// so that the focus is not lost while scrolling.
+// so that the focus is not lost while scrolling, and so do its neighbors, so that the Tab
+// key reaches them.
 function indexesToShow() {
   const top = visibleTop();
-  const start = firstBelow(top - MARGIN);
+  const indexes = new Set();
   const end = firstBelow(top + innerHeight + MARGIN);
-  const indexes = Array.from({ length: end - start }, (_, offset) => start + offset);
-  const focused = ids.indexOf(document.activeElement.closest('.card')?.dataset.id);
-  if (focused >= 0 && (focused < start || focused >= end)) {
-    indexes.push(focused);
-    indexes.sort((a, b) => a - b);
+  for (let index = firstBelow(top - MARGIN); index < end; index += 1) {
+    indexes.add(index);
   }
-  return indexes;
+  const focused = ids.indexOf(document.activeElement.closest('.card')?.dataset.id);
+  if (focused >= 0) {
+    for (let index = focused - 1; index <= focused + 1; index += 1) {
+      if (index >= 0 && index < ids.length) {
+        indexes.add(index);
+      }
+    }
+  }
+  return [...indexes].sort((a, b) => a - b);
 }
 
 function draw() {
@@ -177,6 +183,8 @@ function drawSoon() {
 }
 
 addEventListener('scroll', drawSoon, { passive: true });
+// A busy browser handles many keys before it draws a frame.
+grid.addEventListener('focusin', draw);
 addEventListener('resize', drawSoon);
 // This element is as wide as the grid, and its height doesn't change.
 new ResizeObserver(layOutAll).observe($('end'));
