@@ -51,18 +51,21 @@ def until(condition: Callable[[], T], seconds: float = 60) -> T:
     return result
 
 
-def require(program: str) -> str:
-    """Return the path of a program; if it is missing, skip the test, or fail in CI.
+def require(*programs: str) -> str:
+    """Return the path of the first of these programs that is installed.
 
-    A package may have installed it beside this Python, which need not be on the path.
+    If none is, skip the test, or fail in CI. A package may have installed it beside
+    this Python, which need not be on the path.
     """
     beside = os.path.dirname(sys.executable)
-    path = shutil.which(program) or shutil.which(program, path=beside)
-    if path is None and os.environ.get('CI') == 'true':
-        pytest.fail(f'{program} is not installed')
-    if path is None:
-        pytest.skip(f'{program} is not installed')
-    return path
+    for program in programs:
+        path = shutil.which(program) or shutil.which(program, path=beside)
+        if path is not None:
+            return path
+    message = f'{" or ".join(programs)} is not installed'
+    if os.environ.get('CI') == 'true':
+        pytest.fail(message)
+    pytest.skip(message)
 
 
 def unprivileged() -> tuple[str, ...]:

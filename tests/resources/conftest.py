@@ -24,7 +24,8 @@ OPTIONS = [
 
 @pytest.fixture(scope='module')
 def browser() -> Iterator[Browser]:
-    chromium = require('chromium')
+    # The shell needs half of the CPU time.
+    chromium = require('chromium-headless-shell', 'chromium')
     expect.set_options(timeout=60_000)
     with sync_playwright() as playwright:
         options: Any = {'executable_path': chromium, 'args': OPTIONS}
