@@ -80,7 +80,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         callspec = getattr(item, 'callspec', None)
         if callspec is not None:
             for value in callspec.params.values():
-                needed.update(re.findall(r'\w+', str(value)))
+                if not isinstance(value, bytes):  # which take long to show
+                    needed.update(re.findall(r'\w+', str(value)))
         if needed & _INTEGRATION_FIXTURES:
             item.add_marker('integration')
         if needed & _OBJECT_STORES:

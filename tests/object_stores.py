@@ -213,4 +213,4 @@ def free_ports(count: int) -> tuple[int, ...]:
     return tuple(itertools.islice(free, count))
 
 
-_ports = own_ports(11_000)
+_ports = own_ports(16_500)  # SeaweedFS adds 10,000 for gRPC
