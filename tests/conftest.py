@@ -97,7 +97,7 @@ async def until(condition: Callable[[], object]) -> None:
     """Wait for what has no event to wait for."""
     async with asyncio.timeout(60):
         while not condition():  # noqa: ASYNC110
-            await asyncio.sleep(0)
+            await asyncio.sleep(0.005)
 
 
 def files(config: Config) -> set[str]:

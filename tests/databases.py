@@ -86,8 +86,7 @@ class PostgreSQL:
     @contextlib.asynccontextmanager
     async def creating_tables(self) -> AsyncIterator[None]:
         """Hold the lock of a process that creates the tables: another one waits."""
-        # Only the service knows the number of its lock.
-        (lock,) = schema._BEGIN['postgresql'][1:]
+        (lock,) = schema.BEGIN['postgresql'][1:]
         connection = await asyncpg.connect(self.url)
         try:
             async with connection.transaction():

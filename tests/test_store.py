@@ -393,14 +393,17 @@ async def test_open_stream(config: Config, store: Store, start: int, stop: int) 
 async def test_open_stream_fails_before_its_first_block(
     store: Store, photo: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(*args: Any) -> bytes:
-        raise OSError(errno.EIO, 'Input/output error')
+    class Unreadable(io.BytesIO):
+        def read(self, size: int | None = -1) -> bytes:
+            raise OSError(errno.EIO, 'Input/output error')
 
     image = await save(store, FIRST, photo)
+    file = Unreadable()
     with monkeypatch.context() as patch:
-        patch.setattr(stream_module, '_read_at', fail)
+        patch.setattr(stream_module, 'open_image', lambda *args: file)
         with pytest.raises(StorageUnavailable):
             await store.open_stream(image, 0, 9)
+    assert file.closed
     with pytest.raises(StorageUnavailable, match='shorter'):
         await store.open_stream(image, image.length, image.length + 1)
     await store.delete(image)

@@ -47,7 +47,7 @@ images = Table(
 _schema = Table('asgilook_schema', _TABLES, Column('version', Integer, nullable=False))
 
 # Excludes other processes. The number is arbitrary, and not that of another program.
-_BEGIN = {
+BEGIN = {
     'postgresql': ('BEGIN', 'SELECT pg_advisory_xact_lock(7236837467392746)'),
     'sqlite': ('BEGIN IMMEDIATE',),
 }
@@ -75,7 +75,7 @@ def _exists(connection: Connection) -> bool:
 async def _exclusive(connection: AsyncConnection) -> AsyncIterator[None]:
     """Run a transaction on an autocommitting connection."""
     try:
-        for statement in _BEGIN[connection.dialect.name]:
+        for statement in BEGIN[connection.dialect.name]:
             await connection.exec_driver_sql(statement)
         yield
     except BaseException:

@@ -30,7 +30,7 @@ ENVIRONMENT_VARIABLE = 'PROMETHEUS_MULTIPROC_DIR'
 REQUESTS = 'requests'
 
 # PERF: a memory-mapped file on a busy disk can block the event loop for a while.
-_SHARED_MEMORY = '/dev/shm'  # noqa: S108
+SHARED_MEMORY = '/dev/shm'  # noqa: S108
 _PREFIX = 'asgilook-metrics-'
 
 
@@ -192,7 +192,7 @@ def _make_folder() -> tuple[str, int]:
 
     The lock also keeps systemd-tmpfiles away from it.
     """
-    base = _SHARED_MEMORY
+    base = SHARED_MEMORY
     if not os.access(base, os.W_OK):
         base = tempfile.gettempdir()
     for name in os.listdir(base):

@@ -19,7 +19,7 @@ from ..concurrency import CircuitBreaker, in_task
 log = logging.getLogger(__name__)
 
 RETRY_INTERVAL = 1.0
-_LOG_INTERVAL = 60.0
+LOG_INTERVAL = 60.0
 
 
 class PubSub(Protocol):
@@ -172,7 +172,7 @@ class Redis:
 
     def _log_rejection(self, ex: Exception) -> None:
         if self._clock() >= self._log_at:
-            self._log_at = self._clock() + _LOG_INTERVAL
+            self._log_at = self._clock() + LOG_INTERVAL
             log.warning('Redis rejected a command: %s', ex)
 
     async def _fail(self, token: int, ex: Exception) -> None:

@@ -16,7 +16,7 @@ _CPU_SECONDS = 'process_cpu_seconds'
 _COMBINE = {'process_start_time_seconds': min}
 
 
-class _Times(NamedTuple):
+class ProcessTimes(NamedTuple):
     """Processor times from /proc/PID/stat (proc(5)), in clock ticks."""
 
     parent: int
@@ -49,10 +49,10 @@ def collect_cpu(supervisor: int, pids: Collection[int]) -> Iterator[Metric]:
     supervisor has waited for it, so the sum never decreases. `pids` must contain all
     workers for which the supervisor has not waited yet.
     """
-    before = _times(supervisor)
+    before = process_times(supervisor)
     while before is not None:
-        workers = [times for pid in pids if (times := _times(pid)) is not None]
-        after = _times(supervisor)
+        workers = [times for pid in pids if (times := process_times(pid)) is not None]
+        after = process_times(supervisor)
         if after is not None and after.reaped_children == before.reaped_children:
             ticks = sum(times.own for times in workers if times.parent == supervisor)
             ticks += after.own + after.reaped_children
@@ -65,7 +65,7 @@ def collect_cpu(supervisor: int, pids: Collection[int]) -> Iterator[Metric]:
         before = after
 
 
-def _times(pid: int) -> _Times | None:
+def process_times(pid: int) -> ProcessTimes | None:
     """Return the times of a process; None if there is no such process."""
     try:
         with open(f'/proc/{pid}/stat', 'rb') as file:
@@ -73,4 +73,4 @@ def _times(pid: int) -> _Times | None:
     except OSError:
         return None
     user, system, reaped_user, reaped_system = map(int, fields[11:15])
-    return _Times(int(fields[1]), user + system, reaped_user + reaped_system)
+    return ProcessTimes(int(fields[1]), user + system, reaped_user + reaped_system)

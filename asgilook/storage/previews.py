@@ -29,7 +29,7 @@ _LENGTH_SIZE = 4
 # Larger than the previews of any image, in bytes.
 _MAX_SIZE = 16 << 20
 # Time between two log messages about previews that can't be stored, in seconds.
-_LOG_INTERVAL = 60.0
+LOG_INTERVAL = 60.0
 
 
 class PreviewFiles(Protocol):
@@ -160,7 +160,7 @@ class Previews:
     def _warn(self, message: str, ex: Exception) -> None:
         now = time.monotonic()
         if now >= self._log_at:
-            self._log_at = now + _LOG_INTERVAL
+            self._log_at = now + LOG_INTERVAL
             log.warning('%s: %s', message, ex)
 
 

@@ -127,7 +127,8 @@ class ImageReader:
         self, image: Image, file: BinaryIO, position: int, stop: int
     ) -> bytes:
         with self._storage.local.reading(image.image_id):
-            block = _read_at(file, position, min(BLOCK_SIZE, stop - position))
+            file.seek(position)
+            block = file.read(min(BLOCK_SIZE, stop - position))
         if not block:
             raise StorageUnavailable('The stored file is shorter than expected.')
         if position + len(block) >= stop:
@@ -139,8 +140,3 @@ def _release(task: asyncio.Task[FileStream]) -> None:
     """Close the file of a stream that its caller no longer waits for."""
     if not task.cancelled() and task.exception() is None:
         task.result().release()
-
-
-def _read_at(file: BinaryIO, position: int, size: int) -> bytes:
-    file.seek(position)
-    return file.read(size)

@@ -27,9 +27,8 @@ from asgilook.metrics.registry import Metrics
 from asgilook.redis_clients.factory import create_driver
 from asgilook.web.lifespan import Draining
 
-from ..conftest import RedisServer, logged
+from ..conftest import RedisServer, logged, until
 from ..event_streams import image_json, read_stream
-from .test_relay import eventually
 
 ID = '12ab-34cd'
 
@@ -210,7 +209,7 @@ async def test_shutdown_leaves_no_task(
     await hub.start()
     await asyncio.sleep(0)
     await hub.stop()
-    await eventually(lambda: asyncio.all_tasks() == before)
+    await until(lambda: asyncio.all_tasks() == before)
 
 
 async def test_spread_grows_with_the_streams(hub: Hub) -> None:
@@ -274,7 +273,7 @@ async def connected(config: Config, metrics: Metrics) -> AsyncIterator[list[Hub]
             await stack.enter_async_context(running(relay, Draining(), metrics))
             for relay in relays
         ]
-        await eventually(lambda: all(relay.is_connected for relay in relays))
+        await until(lambda: all(relay.is_connected for relay in relays))
         yield hubs
 
 

@@ -15,18 +15,11 @@ from asgilook.events.relay import CHANNEL, PING_INTERVAL, RETRY_INTERVAL, Relay
 from asgilook.redis_clients.aioredis import AioredisDriver
 
 from .. import servers
-from ..conftest import RedisServer, logged, no_redis
+from ..conftest import RedisServer, logged, no_redis, until
 from ..virtual_time import VIRTUAL_TIME
 
 LOST = 'WARNING Redis unavailable (connection closed): events stay within their worker'
 RECONNECTED = 'WARNING Redis is available again: events are shared between workers'
-
-
-async def eventually(condition: Callable[[], object]) -> None:
-    """Wait until a condition holds."""
-    async with asyncio.timeout(60):
-        while not condition():  # noqa: ASYNC110 (of any object)
-            await asyncio.sleep(0.005)
 
 
 class Recorder:
@@ -45,7 +38,7 @@ class Recorder:
         self.received.append('disconnected')
 
     async def until(self, *received: Any) -> None:
-        await eventually(lambda: self.received == list(received))
+        await until(lambda: self.received == list(received))
 
 
 @pytest.fixture
@@ -87,7 +80,7 @@ async def test_messages_reach_all_in_one_order(redis: RedisServer) -> None:
         await two.until('connected')
         for number in range(20):
             assert (first, second)[number % 2].send(b'%d' % number)
-        await eventually(lambda: len(one.received) == len(two.received) == 21)
+        await until(lambda: len(one.received) == len(two.received) == 21)
         assert one.received == two.received
         assert {*one.received[1:]} == {b'%d' % number for number in range(20)}
     assert one.received[-1] == two.received[-1] == 'disconnected'
@@ -168,7 +161,7 @@ async def test_redis_restarts(
         for _ in range(3):
             with servers.RedisServer(tmp_path, port) as redis:
                 received += ['connected', b'message', b'own']
-                await eventually(lambda: relay.is_connected)
+                await until(lambda: relay.is_connected)
                 redis.command('PUBLISH', CHANNEL, 'message')
                 await listener.until(*received[:-1])
                 assert relay.send(b'own')
@@ -312,7 +305,7 @@ class TestFailures:
             assert not relay.is_connected
             await listener.until('connected', 'disconnected', 'connected')
             assert relay.send(b'message')
-            await eventually(lambda: b'message' in listener.received)
+            await until(lambda: b'message' in listener.received)
         lost, reconnected = logged(caplog)
         reason = str(error) or type(error).__name__
         if isinstance(error, asyncio.CancelledError):

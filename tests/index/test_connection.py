@@ -709,19 +709,23 @@ async def test_sqlite_is_durable(connector: Connector) -> None:
 
 
 async def test_timeout_is_not_repeated(
-    connector: Connector, monkeypatch: pytest.MonkeyPatch
+    connector: Connector,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     """The caller would wait for twice as long."""
-    monkeypatch.setattr(engine, 'TIMEOUT', 0.01)
     attempts = []
 
     async def work(connection: AsyncConnection, attempt: int) -> None:
         attempts.append(attempt)
         await asyncio.Event().wait()
 
-    with pytest.raises(OutcomeUnknown):
-        await connector.write(work)
+    with monkeypatch.context() as patch:
+        patch.setattr(engine, 'TIMEOUT', 0.01)
+        with pytest.raises(OutcomeUnknown):
+            await connector.write(work)
     assert attempts == [1]
+    await until(lambda: 'WARNING the database is available again' in logged(caplog))
 
 
 TIMEOUT_AND_STOP = """

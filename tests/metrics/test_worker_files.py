@@ -46,7 +46,7 @@ for kind in ('counter', 'histogram'):
 def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return the folder that stands for the shared memory of the machine."""
     monkeypatch.delenv(ENVIRONMENT_VARIABLE, raising=False)
-    monkeypatch.setattr(worker_files, '_SHARED_MEMORY', str(tmp_path))
+    monkeypatch.setattr(worker_files, 'SHARED_MEMORY', str(tmp_path))
     return tmp_path
 
 
@@ -98,7 +98,7 @@ def test_own_folder_is_used_and_kept(
 def test_without_shared_memory_the_folder_is_temporary(
     base: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(worker_files, '_SHARED_MEMORY', str(base / 'missing'))
+    monkeypatch.setattr(worker_files, 'SHARED_MEMORY', str(base / 'missing'))
     monkeypatch.setattr(tempfile, 'tempdir', str(base))
     with shared_folder(2):
         assert len([*base.iterdir()]) == 1
@@ -107,7 +107,7 @@ def test_without_shared_memory_the_folder_is_temporary(
 def test_service_starts_without_a_metrics_folder(
     base: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(worker_files, '_SHARED_MEMORY', str(base / 'missing'))
+    monkeypatch.setattr(worker_files, 'SHARED_MEMORY', str(base / 'missing'))
     monkeypatch.setattr(tempfile, 'tempdir', str(base / 'missing'))
     with shared_folder(2):
         assert ENVIRONMENT_VARIABLE not in os.environ

@@ -128,7 +128,7 @@ def test_cluster(tmp_path: Path, photo: bytes) -> None:
 
 async def test_cluster_that_lacks_a_node(tmp_path: Path) -> None:
     config = Config({})
-    config.redis_timeout = 10
+    config.redis_timeout = 60
     with cluster(tmp_path) as (nodes, config.redis_host):
         client = Redis(create_driver(config), config.redis_timeout)
         await client.start()

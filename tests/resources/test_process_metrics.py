@@ -89,12 +89,12 @@ def test_process_that_ends_meanwhile_is_counted_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The first look at the supervisor comes before the worker is waited for."""
-    times = process_metrics._Times
+    times = process_metrics.ProcessTimes
     tick = os.sysconf('SC_CLK_TCK')
     looks = iter(
         [times(1, 10, 0), times(7, 5, 0), times(1, 10, 5), None, times(1, 10, 5)]
     )
-    monkeypatch.setattr(process_metrics, '_times', lambda pid: next(looks))
+    monkeypatch.setattr(process_metrics, 'process_times', lambda pid: next(looks))
     assert cpu_seconds(7, 8) == 15 / tick
 
 

@@ -468,7 +468,7 @@ async def test_preview_that_cannot_be_stored(
         assert await service.thumbnails(image) == expected
         assert os.listdir(service.folder) == []
         assert len(logged(caplog)) == 1
-        patch.setattr(previews_module, '_LOG_INTERVAL', 0)
+        patch.setattr(previews_module, 'LOG_INTERVAL', 0)
     assert await service.thumbnails(image) == expected
     assert os.listdir(service.folder) == [FIRST]
 
