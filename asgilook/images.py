@@ -192,12 +192,12 @@ class Thumbnails:
     ) -> Representation:
         """Return what a GET would answer.
 
-        Raises `ImageNotFound` for a size that the image's JSON does not list.
+        Raises `ImageNotFound` for a size that the image does not have.
         """
         image = await self._store.get(image_id)
         representation = self._representations.thumbnail(image, size, self._format)
         if representation is None:
-            sizes = image.reductions(self._min_thumb_size)
+            sizes = self._representations.sizes(image, self._format)
             listed = ', '.join(f'{width}x{height}' for width, height in sizes)
             raise ImageNotFound(
                 f'This image has no thumbnail of that size; it has {listed or "none"}.'

@@ -14,6 +14,7 @@ import falcon.asgi
 import msgpack
 import pytest
 from falcon.testing import ASGIConductor, Result, TestClient
+from PIL import Image
 
 from asgilook.app import create_app
 from asgilook.config import Config
@@ -768,6 +769,22 @@ def test_webp_of_image_or_unlisted_size(client: TestClient, image: Json) -> None
     problem(client.simulate_get(image['image'].replace('.jpeg', '.webp')), 404)
     uri = f'/thumbnails/{image["id"]}/255x128.webp'
     problem(client.simulate_get(uri), 404)
+
+
+@pytest.mark.parametrize('size', [(33_000, 300), (300, 33_000)])
+def test_webp_of_a_long_image(
+    config: Config, client: TestClient, upload: Upload, size: tuple[int, int]
+) -> None:
+    """A side of a WebP has at most 16,383 pixels."""
+    image = upload(samples.encode(Image.new('L', size), 'PNG'))
+    assert len(image['thumbnails']) == 2
+    uris = [uri.replace('.jpeg', '.webp') for uri in image['thumbnails']]
+    statuses = [client.simulate_get(uri).status_code for uri in uris]
+    assert statuses == [404, 200]
+    long = max(size) // 4
+    detail = problem(client.simulate_get(uris[0]), 404)
+    assert detail.endswith(f'has {min(long, size[0] // 4)}x{min(long, size[1] // 4)}.')
+    assert client.simulate_head(uris[0]).status_code == 404
 
 
 def test_delete_removes_webp(

@@ -20,6 +20,9 @@ from .limits import CheckedFile
 SMALL_BLOCK, WHOLE = 4096, 1 << 30
 
 
+# Width and height of a WebP have 14 bits (RFC 9649, section 2.5).
+MAX_WEBP_SIDE = 16_383
+
 # Pixels above which WebP needs a higher quality to look like the JPEG.
 _LARGE_WEBP_PIXELS = 400_000
 

@@ -7,12 +7,14 @@ import dataclasses
 import errno
 import logging
 import os
+import stat
 from collections.abc import Iterable, Mapping
 from functools import partial
 
 from ..imaging import jpeg
 from ..models import UUID, Image
 from ..storage import previews
+from ..storage.atomic import open_without_blocking
 from ..storage.local import EXHAUSTED, describe
 
 log = logging.getLogger(__name__)
@@ -117,8 +119,10 @@ class Reader:
         path = self.path(name)
         if known is not None and is_unchanged(known, path):
             return known
-        with open(path, 'rb', buffering=0) as file:
+        with open(path, 'rb', buffering=0, opener=open_without_blocking) as file:
             status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                raise ValueError('not a regular file')
             size = jpeg.read_size(file)
         return Image(name, size, status.st_size, status.st_mtime_ns)
 

@@ -26,6 +26,8 @@ from ..errors import (
 
 TEMPORARY = '.asgilook-'
 
+_NOT_SUPPORTED = frozenset({errno.EINVAL, errno.ENOTSUP})
+
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
@@ -75,13 +77,19 @@ class NewFile:
         if self._durable:
             os.fsync(self.file.fileno())
         path = os.path.join(self._folder, image_id)
+        is_new = not os.path.lexists(path)
         if self._replaces and not exclusive:
             os.replace(self._path, path)
         else:
             _rename_new(self._path, path)
         self._path = ''
         if self._durable:
-            sync_folder(self._folder)
+            try:
+                sync_folder(self._folder)
+            except OSError:
+                if is_new:
+                    os.unlink(path)
+                raise
         status = os.fstat(self.file.fileno())
         return status.st_size, status.st_mtime_ns
 
@@ -97,8 +105,14 @@ def _open_locked(folder: str) -> tuple[str, BinaryIO]:
     while True:
         path = os.path.join(folder, TEMPORARY + secrets.token_hex(8))
         file = open(path, 'x+b')  # noqa: SIM115 (the caller closes it)
-        fcntl.flock(file, fcntl.LOCK_EX)
-        if os.fstat(file.fileno()).st_nlink:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            is_linked = os.fstat(file.fileno()).st_nlink > 0
+        except OSError:
+            file.close()
+            os.unlink(path)
+            raise
+        if is_linked:
             return path, file
         file.close()  # removed by a sweep between open and flock
 
@@ -131,32 +145,38 @@ def _reserve_and_rename(temporary: str, path: str) -> None:
 
 
 def sync_folder(folder: str) -> None:
-    """Flush the entries of the folder to disk."""
+    """Flush the entries of the folder to disk, if the file system can do that."""
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(fd)
+    except OSError as ex:
+        if ex.errno not in _NOT_SUPPORTED:
+            raise
     finally:
         os.close(fd)
 
 
 def sweep(folder: str) -> int:
-    """Remove temporary files of dead processes; return how many."""
+    """Remove temporary files of dead processes; return how many.
+
+    What cannot be removed stays, such as files of another user.
+    """
     swept = 0
     for name in os.listdir(folder):
         if name.startswith(TEMPORARY):
-            swept += _remove_dead(os.path.join(folder, name))
+            with contextlib.suppress(OSError):
+                swept += _remove_dead(os.path.join(folder, name))
     return swept
 
 
 def _remove_dead(path: str) -> bool:
-    with contextlib.suppress(FileNotFoundError), open(path, 'rb') as file:
+    with open(path, 'r+b') as file:  # NFS locks only files that can be written
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return False
         os.unlink(path)
         return True
-    return False
 
 
 def remove(path: str) -> None:
@@ -165,4 +185,10 @@ def remove(path: str) -> None:
         os.unlink(path)
     except FileNotFoundError:
         raise ImageNotFound('Image not found.') from None
-    sync_folder(os.path.dirname(path))
+    with contextlib.suppress(OSError):  # the file is gone
+        sync_folder(os.path.dirname(path))
+
+
+def open_without_blocking(path: str, flags: int) -> int:
+    """Open a file; as an `opener`, so that a pipe without a writer does not block."""
+    return os.open(path, flags | os.O_NONBLOCK)

@@ -68,7 +68,9 @@ class FolderPreviews:
 
     def read(self, image_id: str) -> bytes:
         """Return the content of a file; raises OSError."""
-        with open(self._file(image_id), 'rb', opener=_open) as file:
+        with open(
+            self._file(image_id), 'rb', opener=atomic.open_without_blocking
+        ) as file:
             # PERF: not _MAX_SIZE, which allocates that much.
             return file.read(min(os.fstat(file.fileno()).st_size, _MAX_SIZE))
 
@@ -95,11 +97,6 @@ class FolderPreviews:
 
     def _file(self, image_id: str) -> str:
         return os.path.join(self._path, image_id)
-
-
-def _open(path: str, flags: int) -> int:
-    # A pipe without a writer would block the thread.
-    return os.open(path, flags | os.O_NONBLOCK)
 
 
 class Previews:

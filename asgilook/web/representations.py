@@ -9,6 +9,7 @@ from typing import Any, Literal
 import falcon
 
 from ..config import Config
+from ..imaging.codec import MAX_WEBP_SIDE
 from ..imaging.transform import RENDERER, WEBP_RENDERER, Format
 from ..models import Image, Page, Size
 from ..store import Store
@@ -83,10 +84,17 @@ class Representations:
         """Return the cache keys of an image and its thumbnails."""
         thumbnails = [
             thumbnail_uri(image, size, format_)
-            for size in image.reductions(self._min_thumb_size)
             for format_ in self._renderers
+            for size in self.sizes(image, format_)
         ]
         return [image_uri(image), *thumbnails]
+
+    def sizes(self, image: Image, format_: Format) -> list[Size]:
+        """Return the sizes of an image's thumbnails: those that the format can have."""
+        sizes = image.reductions(self._min_thumb_size)
+        if format_ == 'webp':
+            return [size for size in sizes if max(size) <= MAX_WEBP_SIDE]
+        return sizes
 
     def page(
         self,
@@ -134,8 +142,8 @@ class Representations:
     def _thumbnail(
         self, image: Image, size: Size, format_: Format
     ) -> Representation | None:
-        """Represent a thumbnail; None if the image's JSON does not list its size."""
-        if size not in image.reductions(self._min_thumb_size):
+        """Represent a thumbnail; None if the image has none of this size."""
+        if size not in self.sizes(image, format_):
             return None
         renderer = self._renderers[format_]
         etag = f'{image.modified_ns:x}-{image.length:x}-{renderer}'

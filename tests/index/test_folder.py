@@ -204,6 +204,14 @@ def no_files_left() -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
+async def test_pipe_with_the_name_of_an_image(folder: Folder) -> None:
+    """Opening it would wait for somebody to write into it."""
+    os.mkfifo(folder.path / image_id(3))
+    folder.add(4)
+    assert await folder.get(3) is None
+    assert await folder.list() == [4]
+
+
 async def test_file_that_cannot_be_opened_is_not_missing(folder: Folder) -> None:
     folder.add(3, 4)
     await folder.index.get(image_id(4))

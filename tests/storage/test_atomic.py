@@ -163,6 +163,53 @@ def test_name_is_free_again_after_a_failed_rename(
     assert os.listdir(folder) == []
 
 
+def failing_fsync(monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+    """Let folders fail to be flushed."""
+
+    def fsync(fd: int) -> None:
+        if stat.S_ISDIR(os.fstat(fd).st_mode):
+            raise OSError(code, os.strerror(code))
+        original(fd)
+
+    original = os.fsync
+    monkeypatch.setattr(os, 'fsync', fsync)
+
+
+def test_folder_that_cannot_be_flushed_keeps_no_new_file(
+    folder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (Path(folder) / 'older').write_bytes(b'older')
+    failing_fsync(monkeypatch, errno.EIO)
+    for name in ('name', 'older'):
+        new = atomic.NewFile(folder)
+        with pytest.raises(OSError, match='Input'):
+            new.publish(name)
+        new.close()
+    assert os.listdir(folder) == ['older']
+    atomic.remove(os.path.join(folder, 'older'))
+    assert os.listdir(folder) == []
+
+
+@pytest.mark.parametrize('code', [errno.EINVAL, errno.ENOTSUP])
+def test_file_system_that_cannot_flush_folders(
+    folder: str, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    failing_fsync(monkeypatch, code)
+    new = atomic.NewFile(folder)
+    new.publish('name')
+    new.close()
+    assert os.listdir(folder) == ['name']
+
+
+def test_lock_that_fails_leaves_no_file(
+    folder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fcntl, 'flock', fail)
+    with pytest.raises(OSError, match='Input'):
+        atomic.NewFile(folder)
+    assert os.listdir(folder) == []
+
+
 def test_new_file_leaves_nothing_unless_published(folder: str) -> None:
     new = atomic.NewFile(folder)
     new.file.write(b'content')
@@ -212,6 +259,13 @@ def test_sweep_removes_dead_temporaries_only(folder: str) -> None:
     living.close()
     assert atomic.sweep(folder) == 0
     assert set(os.listdir(folder)) == {'name', '.hidden', 'living'}
+
+
+def test_sweep_keeps_what_it_cannot_remove(folder: str) -> None:
+    (Path(folder) / f'{atomic.TEMPORARY}backup').mkdir()
+    (Path(folder) / f'{atomic.TEMPORARY}dead').touch()
+    assert atomic.sweep(folder) == 1
+    assert os.listdir(folder) == [f'{atomic.TEMPORARY}backup']
 
 
 def test_sweep_beside_another_sweep(
