@@ -4,7 +4,8 @@ inotify reports a change before the system call that makes it returns, in any pr
 the machine. So a request that follows the response to a POST or DELETE sees the change,
 and listing costs as much as there are changes, not files. Changes that inotify does not
 report, as those of other machines on NFS, are detected by the folder's modification
-time, and cost a scan.
+time, and cost a scan. They are missed if this machine makes a change in the same
+interval, so machines that share images need a database.
 """
 
 from __future__ import annotations
