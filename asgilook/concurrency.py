@@ -92,7 +92,11 @@ class Pool:
                 self._threads, 'asgilook-pixels', initializer=_lower_priority
             )
         self._count(1)
-        future: Future[T] = self._executor.submit(self._timed, job, kind)
+        try:
+            future: Future[T] = self._executor.submit(self._timed, job, kind)
+        except RuntimeError as ex:
+            self._count(-1)
+            raise Busy('No thread can be started; try again later.') from ex
         future.add_done_callback(lambda _: self._count(-1))
         return await asyncio.wrap_future(future)
 

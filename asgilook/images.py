@@ -22,6 +22,7 @@ from .web.auth import authorize
 from .web.conditional import (
     preferred_type,
     read_consistently,
+    require_preconditions,
     select_range,
     set_partial,
 )
@@ -125,6 +126,7 @@ class Images:
                 description='Deleting images requires the setting ASGI_LOOK_API_TOKEN.'
             )
         image = await self._store.get(image_id)
+        require_preconditions(req, self._representations.image(image))
         await self._store.delete(image)
         resp.status = falcon.HTTP_204
         keys = self._representations.cache_keys(image)

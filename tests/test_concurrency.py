@@ -71,6 +71,22 @@ async def test_job_error_reaches_its_caller() -> None:
     await pool.stop()
 
 
+async def test_thread_that_cannot_start_leaves_no_pending_job(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    pool = Pool(1, 0, 10)
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, 'start', fail)
+        with pytest.raises(Busy, match='thread'):
+            await pool.run(thread_name)
+    assert pool.pending == 0
+    assert await pool.run(thread_name)
+    await pool.stop()
+
+
 @pytest.mark.parametrize(('threads', 'queue_size'), [(1, 0), (1, 2), (3, 0), (2, 3)])
 async def test_job_past_the_queue_is_rejected(threads: int, queue_size: int) -> None:
     metrics, blocker = Metrics(), Blocker()

@@ -583,6 +583,25 @@ def test_delete_removes_everything(
     problem(owner.simulate_delete(image['image'], headers=TOKEN), 404)
 
 
+@pytest.mark.parametrize(
+    ('name', 'wrong'),
+    [
+        ('If-Match', '"other"'),
+        ('If-Unmodified-Since', 'Sat, 08 Sep 2001 01:46:41 GMT'),
+    ],
+)
+def test_delete_has_preconditions(
+    config: Config, owner: TestClient, image: Json, name: str, wrong: str
+) -> None:
+    current = owner.simulate_get(image['image']).headers
+    right = current['etag' if name == 'If-Match' else 'last-modified']
+    problem(owner.simulate_delete(image['image'], headers=TOKEN | {name: wrong}), 412)
+    assert files(config) == {image['id']}
+    result = owner.simulate_delete(image['image'], headers=TOKEN | {name: right})
+    assert result.status_code == 204
+    assert files(config) == set()
+
+
 def test_delete_leaves_the_others(
     config: Config, owner: TestClient, photo: bytes
 ) -> None:

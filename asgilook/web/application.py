@@ -22,7 +22,7 @@ from .lifespan import Draining
 from .problems import problem_response
 from .record import REJECTION_KEY, SCOPE_KEY, Identifiable, Record
 from .upgrade import close_after_upgrade
-from .uploads import GuardedBody
+from .uploads import GuardedBody, without_body
 
 log = logging.getLogger(__name__)
 
@@ -105,7 +105,9 @@ class Application(falcon.asgi.App[falcon.asgi.Request, falcon.asgi.Response]):
         self, scope: Scope, receive: Receive, responder: Responder
     ) -> None:
         await in_task()
-        if scope['method'] not in _BODILESS:
+        if scope['method'] in _BODILESS:
+            receive = without_body(receive)
+        else:
             receive = GuardedBody(
                 receive, self._config.max_upload_size, self._config.body_timeout
             ).receive

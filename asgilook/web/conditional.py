@@ -44,7 +44,7 @@ class Conditional:
         if req.method in ('GET', 'HEAD') and _is_identifiable(resource.__class__):
             representation = await resource.identify(req, **params)
             record_of(req).representation = representation
-            _require_preconditions(req, representation)
+            require_preconditions(req, representation)
             if _is_not_modified(req, representation):
                 resp.status = falcon.HTTP_304
                 resp.complete = True
@@ -106,7 +106,7 @@ async def read_consistently(
                 raise failure
             return result
         record.representation = await identify()
-        _require_preconditions(req, record.representation)
+        require_preconditions(req, record.representation)
     raise Unavailable('The image is being replaced; try again later.')
 
 
@@ -143,7 +143,7 @@ def set_partial(resp: falcon.asgi.Response, selected: range, length: int) -> Non
     resp.content_range = (selected.start, selected.stop - 1, length)
 
 
-def _require_preconditions(
+def require_preconditions(
     req: falcon.asgi.Request, representation: Representation
 ) -> None:
     """Check If-Match, or else If-Unmodified-Since (RFC 9110 section 13.2.2).

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import fcntl
 import resource
+import sys
+import termios
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -29,6 +33,17 @@ def max_connections() -> int:
     Three quarters of the limit on open files.
     """
     return resource.getrlimit(resource.RLIMIT_NOFILE)[0] * 3 // 4
+
+
+def unread_bytes(transport: asyncio.Transport) -> int:
+    """Return how much of what was sent the client has not received yet, in bytes."""
+    count = transport.get_write_buffer_size()
+    sock = transport.get_extra_info('socket')
+    if sock is not None:
+        with contextlib.suppress(OSError):  # such as a TLS socket that is closed
+            queued = fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, bytes(4))
+            count += int.from_bytes(queued, sys.byteorder)
+    return count
 
 
 class ServerConnections:

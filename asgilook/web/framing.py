@@ -224,7 +224,7 @@ class FramedProtocol(asyncio.Protocol):
         self.server_state.total_requests += 1
         self.unanswered.popleft()
         if not exchange.keep_alive:
-            self.transport.close()
+            self._finish(exchange)
         elif self.unanswered:
             exchange = self._running = self.unanswered[0]
             # NOTE(fairness): a task, as thousands of requests may be waiting.
@@ -232,6 +232,17 @@ class FramedProtocol(asyncio.Protocol):
         else:
             self._reject_if_due()
         self.resume_reading()
+
+    def _finish(self, exchange: Exchange) -> None:
+        """Close the connection, or only its sending half while the client sends.
+
+        It would otherwise see a reset, not the response (RFC 9112, section 9.6).
+        """
+        if exchange.more_body and self.transport.can_write_eof():
+            self._is_input_over = True
+            self.transport.write_eof()
+        else:
+            self.transport.close()
 
     def _reject(self) -> None:
         """Reject malformed data, after the responses to earlier requests."""

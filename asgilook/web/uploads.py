@@ -136,6 +136,26 @@ def _in_units(length: int) -> str:
     return f'{math.ceil(length * 100 / MIB) / 100:g} MiB'
 
 
+def without_body(receive: Receive) -> Receive:
+    """Return a `receive` for a request whose body means nothing (RFC 9110, 9.3.1).
+
+    Falcon waits for the first event before it responds, and the client may never send
+    the body that it has announced.
+    """
+    is_first = True
+
+    async def receive_disconnect() -> Event:
+        nonlocal is_first
+        if is_first:
+            is_first = False
+            return {'type': 'http.request', 'body': b'', 'more_body': False}
+        while (event := await receive())['type'] == 'http.request':
+            pass
+        return event
+
+    return receive_disconnect
+
+
 class GuardedBody:
     """An ASGI `receive` that raises for a body that is slow, incomplete or endless.
 
@@ -149,6 +169,7 @@ class GuardedBody:
         self._receive = receive
         self._limit = limit
         self._timeout = timeout
+        self._is_first = True
         self._started: float | None = None
         self._received = 0
         self._ended = False
@@ -158,11 +179,13 @@ class GuardedBody:
 
         Raises `BodyTimeout`, `UploadTooLarge`, or `InvalidRequest` for a disconnect.
         """
-        if self._started is None:
-            self._started = time.monotonic()
+        if self._is_first:
+            self._is_first = False
             return {'type': 'http.request', 'body': b'', 'more_body': True}
         if self._ended:
             return await self._receive()
+        if self._started is None:
+            self._started = time.monotonic()
         try:
             async with asyncio.timeout(self._seconds_left(self._started)):
                 event = await self._receive()

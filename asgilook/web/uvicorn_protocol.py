@@ -14,7 +14,12 @@ from typing import Any
 
 import uvicorn
 
-from .connections import MovableTimer, ServerConnections, max_connections
+from .connections import (
+    MovableTimer,
+    ServerConnections,
+    max_connections,
+    unread_bytes,
+)
 from .exchange import Exchange
 from .framing import BODY, HEAD, NOTHING, FramedProtocol
 
@@ -27,8 +32,9 @@ MAX_HEADER_SIZE = 64 * 1024
 # seconds: a client that is still sending would otherwise see a reset, not the response.
 LINGER_TIMEOUT = 10.0
 
-# How long a client may read nothing of a response, in seconds: in general, and once the
-# server shuts down.
+# Minimum rate at which a client reads a response, in bytes per second, and how often it
+# is checked, in seconds: in general, and once the server shuts down.
+MIN_READ_RATE = 1024
 STALL_TIMEOUT = 60.0
 SHUTDOWN_STALL_TIMEOUT = 3.0
 
@@ -49,7 +55,8 @@ class LimitedProtocol(FramedProtocol):
         )
         # For the client to send a request, and to read a response.
         self._limit = MovableTimer(self.loop, lambda: self.transport.close())
-        self._stall = MovableTimer(self.loop, lambda: self.transport.abort())
+        self._stall = MovableTimer(self.loop, self._on_stall)
+        self._unread = 0
         self._keep_alive_timeout = config.timeout_keep_alive
         self._is_kept_alive = False
         self._header_size = 0
@@ -76,7 +83,7 @@ class LimitedProtocol(FramedProtocol):
         super().data_received(data)
         if self._has_progress:
             self._header_size = 0
-        elif self.reading is not NOTHING:
+        elif self.reading is not NOTHING and not self._is_input_over:
             self._header_size += len(data)
             if self._header_size > MAX_HEADER_SIZE:
                 self.transport.close()
@@ -125,9 +132,19 @@ class LimitedProtocol(FramedProtocol):
         self._limit.set(self._keep_alive_timeout)
 
     def pause_writing(self) -> None:
-        """Limit the time for which the client reads nothing."""
+        """Limit the time for which the client reads too little."""
         super().pause_writing()
+        self._unread = unread_bytes(self.transport)
         self._stall.set(STALL_TIMEOUT)
+
+    def _on_stall(self) -> None:
+        timeout = SHUTDOWN_STALL_TIMEOUT if self._shared.is_draining else STALL_TIMEOUT
+        unread = unread_bytes(self.transport)
+        if self._unread - unread < MIN_READ_RATE * timeout:
+            self.transport.abort()
+        else:
+            self._unread = unread
+            self._stall.set(timeout)
 
     def resume_writing(self) -> None:
         """Lift the limit: the client reads."""

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from itertools import pairwise
-from typing import Any
+from typing import Any, NoReturn
 
 import falcon.testing
 import pytest
@@ -103,6 +103,51 @@ async def test_body(
         listed = (await conductor.simulate_get('/images')).json
         assert files(config) == {image['id'] for image in listed}
         assert len(listed) == (status == 201)
+
+
+@pytest.mark.parametrize('method', ['GET', 'HEAD', 'OPTIONS'])
+async def test_response_does_not_wait_for_a_body_that_means_nothing(
+    config: Config, method: str
+) -> None:
+    async def receive() -> NoReturn:
+        raise AssertionError
+
+    async with ASGIConductor(create_app(config)) as conductor:
+        sent = ASGIResponseEventCollector()
+        headers = announced(9)
+        scope = falcon.testing.create_scope('/images', method=method, headers=headers)
+        await conductor.app(scope, receive, sent)
+        assert sent.status == 200
+
+
+async def test_events_end_with_the_connection_after_a_body(config: Config) -> None:
+    events = [part(BODY, more=True), part(BODY, more=False), HANG_UP]
+
+    async def receive() -> Event:
+        return events.pop(0)
+
+    async with ASGIConductor(create_app(config)) as conductor:
+        sent = ASGIResponseEventCollector()
+        scope = falcon.testing.create_scope('/events', headers=announced(2 * len(BODY)))
+        await conductor.app(scope, receive, sent)
+        assert sent.status == 200
+    assert events == []
+
+
+async def test_wait_before_the_body_does_not_count(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Such as that for another upload with the same key."""
+    clock = Clock()
+    monkeypatch.setattr(uploads, 'time', clock)
+
+    async def receive() -> Event:
+        return part(BODY, more=False)
+
+    body = GuardedBody(receive, 10**6, 1)
+    await body.receive()
+    clock.now += 10
+    assert (await body.receive())['body'] == BODY
 
 
 class Clock:

@@ -51,6 +51,7 @@ class Connection:
         self.received = b''
         self.transport = Mock(spec=asyncio.Transport)
         self.transport.get_extra_info.return_value = None
+        self.transport.can_write_eof.return_value = False
         self.transport.is_closing = lambda: self.transport.close.called
         self.transport.write = self._write
         self.transport.writelines = lambda pieces: [*map(self._write, pieces)]

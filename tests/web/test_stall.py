@@ -11,7 +11,11 @@ import uvicorn
 from uvicorn.server import ServerState
 
 from asgilook.web import uvicorn_protocol
-from asgilook.web.uvicorn_protocol import STALL_TIMEOUT, LimitedProtocol
+from asgilook.web.uvicorn_protocol import (
+    MIN_READ_RATE,
+    STALL_TIMEOUT,
+    LimitedProtocol,
+)
 
 from ..conftest import until
 from ..servers import HOST, serving
@@ -58,6 +62,8 @@ async def test_client_that_does_not_read_is_cut_off(
 async def test_client_that_reads_lifts_the_limit() -> None:
     protocol = LimitedProtocol(uvicorn.Config(Endless()), ServerState(), {})
     transport = Mock(spec=asyncio.Transport, is_closing=lambda: True)
+    transport.get_write_buffer_size.return_value = 10**6
+    transport.get_extra_info.return_value = None
     protocol.connection_made(transport)
     for _ in range(3):
         protocol.pause_writing()
@@ -70,6 +76,47 @@ async def test_client_that_reads_lifts_the_limit() -> None:
     await asyncio.sleep(2)
     assert transport.abort.called
     protocol.connection_lost(None)
+
+
+@pytest.mark.parametrize('anyio_backend', [VIRTUAL_TIME])
+@pytest.mark.parametrize(
+    ('rate', 'reads'), [(MIN_READ_RATE, True), (MIN_READ_RATE - 1, False)]
+)
+async def test_client_that_reads_at_the_minimum_rate(rate: int, reads: bool) -> None:
+    protocol = LimitedProtocol(uvicorn.Config(Endless()), ServerState(), {})
+    transport = Mock(spec=asyncio.Transport, is_closing=lambda: True)
+    transport.get_write_buffer_size = lambda: round(10**9 - rate * protocol.loop.time())
+    transport.get_extra_info.return_value = None
+    protocol.connection_made(transport)
+    protocol.pause_writing()
+    await asyncio.sleep(STALL_TIMEOUT * 10 - 1)
+    assert transport.abort.called != reads
+    protocol.connection_lost(None)
+
+
+async def test_client_that_reads_slowly_gets_everything(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A block of the response takes longer to read than the limit."""
+    monkeypatch.setattr(uvicorn_protocol, 'STALL_TIMEOUT', 0.1)
+    size = 30 * 2**20
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        headers = [(b'content-length', b'%d' % size)]
+        await send({'type': 'http.response.start', 'status': 200, 'headers': headers})
+        await send({'type': 'http.response.body', 'body': bytes(size)})
+
+    async with serving(app) as (_, port):
+        reader, writer = await asyncio.open_connection(HOST, port)
+        writer.write(REQUEST)
+        await reader.readuntil(b'\r\n\r\n')
+        left = size
+        while left:
+            data = await reader.read(2**19)
+            assert data
+            left -= len(data)
+            await asyncio.sleep(0.005)
+        writer.close()
 
 
 async def test_shutdown_does_not_wait_for_a_client_that_does_not_read(

@@ -237,6 +237,34 @@ async def test_body_after_its_response_is_dropped(
         assert await reader.read() == b''
 
 
+async def test_client_that_sends_can_read_the_last_response(
+    connect: Connect, app: App, shorten: Callable[[str], None]
+) -> None:
+    """What it sends after the response would else make the system send a reset."""
+    head = HEAD + b'Connection: close\r\nContent-Length: 10000000\r\n\r\n'
+    async with connect() as (reader, writer):
+        writer.write(head + bytes(10_000_000))
+        assert await response(reader) == b'abc'
+        assert await reader.read() == b''
+        await writer.drain()
+        writer.write(HEAD + b'\r\n')  # not a request anymore
+        writer.write_eof()
+    async with connect() as (reader, writer):
+        shorten('LINGER_TIMEOUT')
+        writer.write(head)
+        assert await reader.read() != b''
+        with pytest.raises(ConnectionError):
+            await send_for_ever(writer)
+    assert app.calls == 2
+
+
+async def send_for_ever(writer: asyncio.StreamWriter) -> None:
+    while True:
+        writer.write(b'x')
+        await writer.drain()
+        await asyncio.sleep(0.001)
+
+
 async def test_longest_idle_connection_is_closed_for_a_new_one(
     connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -352,7 +380,10 @@ async def test_lost_connection_leaves_no_timer() -> None:
 
     spied = Mock(wraps=loop, call_at=call_at)
     protocol = LimitedProtocol(uvicorn.Config(App()), ServerState(), {}, spied)
-    protocol.connection_made(Mock(spec=asyncio.Transport, is_closing=lambda: False))
+    transport = Mock(spec=asyncio.Transport, is_closing=lambda: False)
+    transport.get_write_buffer_size.return_value = 10**6
+    transport.get_extra_info.return_value = None
+    protocol.connection_made(transport)
     protocol.data_received(HEAD + b'\r\n')
     assert not protocol.unanswered
     protocol.pause_writing()
