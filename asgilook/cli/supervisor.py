@@ -1,11 +1,11 @@
 """Supervisor of the worker processes of `asgilook serve --workers N`.
 
 uvicorn's own stops all workers when one of them fails to start, then exits with 0
-(https://github.com/Kludex/uvicorn/pull/3001), and its workers outlive it when it is
-killed.
+(https://github.com/Kludex/uvicorn/pull/3001), handles no signal during a reload, and
+its workers outlive it when it is killed.
 
-NOTE(uvicorn): this overrides an undocumented method of `Multiprocess`. setup.py pins
-uvicorn below its next minor release; tests/cli/test_supervisor.py checks the method.
+NOTE(uvicorn): this overrides undocumented methods of `Multiprocess`. setup.py pins
+uvicorn below its next minor release; tests/cli/test_supervisor.py checks the methods.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ log = logging.getLogger(__name__)
 
 COULD_NOT_START = 3
 
+STOP_SIGNALS = frozenset({signal.SIGINT, signal.SIGTERM})
+
 # After SIGTERM, time limit for requests in progress, in seconds; and for the rest of a
 # worker's shutdown, if its supervisor is not there to kill it.
 GRACEFUL_SHUTDOWN_TIMEOUT = 10
@@ -37,6 +39,9 @@ SHUTDOWN_MARGIN = 5
 # seconds; and how long one of its checks waits for a response.
 PING_TIMEOUT = 10.0
 PONG_TIMEOUT = 0.05
+
+# Seconds between two checks for SIGTERM and SIGINT during a reload.
+POLL_INTERVAL = 0.1
 
 # Seconds between two attempts to start a worker; doubled after each failure.
 MIN_DELAY = 0.5
@@ -70,7 +75,7 @@ class Supervisor(Multiprocess):
         for process in self._pinged_at.keys() - {*self.processes}:
             del self._pinged_at[process]
         for index, process in enumerate(self.processes):
-            if self.should_exit.is_set():
+            if self._is_stopping():
                 return
             if index in self._retry_at:
                 self._retry(index)
@@ -83,8 +88,51 @@ class Supervisor(Multiprocess):
                 self._failures.pop(index, None)
                 self._has_served = True
 
-    def _state(self, process: Process) -> State:
-        """Return the state of a worker, without waiting for one that hangs."""
+    def restart_all(self) -> None:
+        """Replace the workers one after the other; stop early at SIGTERM."""
+        for index, old in enumerate(self.processes):
+            if self._is_stopping():
+                return
+            new = Process(self.config, self.sockets)
+            new.start()
+            if not self._wait_until_started(new):
+                new.kill()
+                new.join()
+                if not self._is_stopping():
+                    log.error(
+                        'worker [%d] failed to start; aborting the reload', new.pid
+                    )
+                return
+            self.processes[index] = new
+            old.terminate()
+            while not wait([old.process.sentinel], POLL_INTERVAL):
+                if self._is_stopping():
+                    # NOTE(stop): `join_all` waits for its requests in progress.
+                    self.processes.append(old)
+                    return
+            old.join()
+
+    def _is_stopping(self) -> bool:
+        """Return whether a signal to stop has arrived, even if it is still queued."""
+        return self.should_exit.is_set() or not STOP_SIGNALS.isdisjoint(
+            self.signal_queue
+        )
+
+    def _wait_until_started(self, process: Process) -> bool:
+        """Return whether a new worker starts in time, and before a signal to stop."""
+        timeout = self.config.timeout_worker_healthcheck
+        deadline = time.monotonic() + timeout
+        while (state := self._state(process, timeout)) != 'started':
+            if state == 'lost' or self._is_stopping() or time.monotonic() > deadline:
+                return False
+            time.sleep(POLL_INTERVAL)
+        return True
+
+    def _state(self, process: Process, timeout: float = PING_TIMEOUT) -> State:
+        """Return the state of a worker, without waiting for one that hangs.
+
+        A worker is lost if it does not respond for more than `timeout` seconds.
+        """
         connection, sentinel = process.parent_conn, process.process.sentinel
         try:
             if process not in self._pinged_at:
@@ -99,7 +147,7 @@ class Supervisor(Multiprocess):
         except (OSError, EOFError):
             return 'lost'
         waited = time.monotonic() - self._pinged_at[process]
-        return 'lost' if waited > PING_TIMEOUT else 'silent'
+        return 'lost' if waited > timeout else 'silent'
 
     def _replace(self, index: int, process: Process) -> None:
         process.kill()

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import inspect
 import multiprocessing
 import os
@@ -8,6 +9,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from multiprocessing.connection import wait
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -28,18 +30,27 @@ pytestmark = pytest.mark.integration
 class Worker:
     """A worker process that is only pretended."""
 
+    created: list[Worker]
     started: list[Worker]
 
+    # What a new worker answers to the first ping, if anything.
+    first_answer: bool | None = None
+
     def __init__(self, config: Any, sockets: Any) -> None:
+        self.created.append(self)
         self.parent_conn, self._child_conn = multiprocessing.Pipe()
         self._sentinel, self._end = os.pipe()
         self.process = SimpleNamespace(sentinel=self._sentinel)
         self.pid = id(self)
         self.has_started = False
         self.killed = False
+        self.terminated = False
+        self.joined = False
 
     def start(self) -> None:
         self.started.append(self)
+        if self.first_answer is not None:
+            self.answer(has_started=self.first_answer)
 
     def answer(self, *, has_started: bool) -> None:
         """Answer the next ping, in advance."""
@@ -48,23 +59,31 @@ class Worker:
         self._child_conn.send(has_started)
 
     def end(self) -> None:
-        os.close(self._end)
-        self._end = -1
+        if self._end >= 0:
+            os.close(self._end)
+            self._end = -1
 
     def kill(self) -> None:
         self.killed = True
-        self.parent_conn.close()
-        self._child_conn.close()
-        if self._end >= 0:
-            self.end()
-
-    def join(self) -> None:
-        os.close(self._sentinel)
+        self._disconnect()
+        self.end()
 
     def terminate(self) -> None:
-        if not self.killed:
-            self.kill()
-            self.join()
+        """Ask it to end, which it does with `end()`."""
+        self.terminated = True
+        self._disconnect()
+
+    def join(self) -> None:
+        self.joined = True
+
+    def close(self) -> None:
+        self._disconnect()
+        self.end()
+        os.close(self._sentinel)
+
+    def _disconnect(self) -> None:
+        self.parent_conn.close()
+        self._child_conn.close()
 
 
 class Clock:
@@ -72,6 +91,9 @@ class Clock:
 
     def monotonic(self) -> float:
         return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
 
 
 @pytest.fixture
@@ -87,11 +109,14 @@ def supervised(monkeypatch: pytest.MonkeyPatch, clock: Clock) -> Iterator[Superv
     monkeypatch.setattr(signal, 'signal', lambda number, handler: None)
     monkeypatch.setattr(supervisor, 'Process', Worker)
     monkeypatch.setattr(supervisor, 'PONG_TIMEOUT', 0)
+    monkeypatch.setattr(supervisor, 'POLL_INTERVAL', 0.01)
+    Worker.created = []
     Worker.started = []
     supervised = Supervisor(uvicorn.Config('app', workers=2, log_config=None), [])
     supervised.processes = [Worker(None, None), Worker(None, None)]  # type: ignore[list-item]
     yield supervised
-    supervised.terminate_all()
+    for worker in Worker.created:
+        worker.close()
 
 
 def workers(supervised: Supervisor) -> list[Worker]:
@@ -100,6 +125,9 @@ def workers(supervised: Supervisor) -> list[Worker]:
 
 def test_hook_of_uvicorn() -> None:
     assert 'self.keep_subprocess_alive()' in inspect.getsource(Multiprocess.run)
+    assert 'self.join_all()' in inspect.getsource(Multiprocess.run)
+    assert 'self.restart_all()' in inspect.getsource(Multiprocess.handle_hup)
+    assert 'self.signal_queue.append(' in inspect.getsource(Multiprocess.__init__)
     source = inspect.getsource(Process)
     assert 'self.parent_conn, self.child_conn = Pipe()' in source
     assert 'self.child_conn.send(self.server.started)' in source
@@ -242,6 +270,106 @@ def test_lost_connection_to_a_worker(supervised: Supervisor) -> None:
     assert first.killed
 
 
+def test_reload(supervised: Supervisor, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = workers(supervised)
+
+    def wait_then_end(sentinels: list[Any], timeout: float) -> list[Any]:
+        ready = wait(sentinels, timeout)
+        for worker in (first, second):
+            if worker.terminated:
+                worker.end()
+        return ready
+
+    monkeypatch.setattr(supervisor, 'wait', wait_then_end)
+    monkeypatch.setattr(Worker, 'first_answer', True)
+    supervised.handle_hup()
+    assert workers(supervised) == Worker.started
+    assert len(Worker.started) == 2
+    assert first.joined
+    assert second.joined
+
+
+@pytest.mark.parametrize('answer', [None, False])
+def test_reload_with_a_worker_that_hangs(
+    supervised: Supervisor, monkeypatch: pytest.MonkeyPatch, answer: bool | None
+) -> None:
+    running = [*workers(supervised)]
+    monkeypatch.setattr(Worker, 'first_answer', answer)
+    supervised.handle_hup()
+    (new,) = Worker.started
+    assert new.killed
+    assert workers(supervised) == running
+    assert not any(worker.terminated or worker.killed for worker in running)
+
+
+def test_reload_with_a_worker_that_fails(
+    supervised: Supervisor,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    running = [*workers(supervised)]
+    monkeypatch.setattr(Worker, 'start', Worker.end)
+    supervised.handle_hup()
+    assert workers(supervised) == running
+    assert 'failed to start; aborting the reload' in caplog.text
+
+
+@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
+def test_stop_while_a_new_worker_starts(
+    supervised: Supervisor, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    running = [*workers(supervised)]
+    monkeypatch.setattr(
+        Worker, 'start', lambda self: supervised.signal_queue.append(number)
+    )
+    supervised.signal_queue.append(signal.SIGHUP)
+    supervised.handle_signals()
+    new = Worker.created[-1]
+    assert new.killed
+    assert new.joined
+    assert workers(supervised) == running
+    supervised.handle_signals()
+    assert supervised.should_exit.is_set()
+
+
+def test_stop_while_an_old_worker_ends(
+    supervised: Supervisor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The old worker completes its requests, and the supervisor waits for it."""
+    first, second = workers(supervised)
+    monkeypatch.setattr(Worker, 'first_answer', True)
+    terminate = Worker.terminate
+
+    def terminate_and_stop(self: Worker) -> None:
+        terminate(self)
+        supervised.signal_queue.append(signal.SIGTERM)
+
+    monkeypatch.setattr(Worker, 'terminate', terminate_and_stop)
+    supervised.signal_queue.append(signal.SIGHUP)
+    supervised.handle_signals()
+    supervised.keep_subprocess_alive()
+    (new,) = Worker.started
+    assert not first.killed
+    supervised.terminate_all()
+    supervised.join_all()
+    assert all(worker.terminated and worker.joined for worker in (first, second, new))
+
+
+def test_stop_between_two_workers(
+    supervised: Supervisor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, second = workers(supervised)
+
+    def end_and_stop(self: Worker) -> None:
+        self.end()
+        supervised.signal_queue.append(signal.SIGTERM)
+
+    monkeypatch.setattr(Worker, 'first_answer', True)
+    monkeypatch.setattr(Worker, 'terminate', end_and_stop)
+    supervised.handle_hup()
+    assert workers(supervised) == [*Worker.started, second]
+
+
 def test_supervise(monkeypatch: pytest.MonkeyPatch) -> None:
     sockets: list[socket.socket] = []
 
@@ -297,6 +425,28 @@ def test_failing_worker_stops_no_other(tmp_path: Path) -> None:
         failing.unlink()
         server.logged('Application startup complete', 3)
         assert server.stop() == 0
+
+
+def test_stop_during_a_reload(tmp_path: Path) -> None:
+    """SIGTERM is handled while the first of the old workers completes an upload."""
+    with (
+        Server(tmp_path, '--workers', '2') as server,
+        contextlib.ExitStack() as uploads,
+    ):
+        server.on_each_worker(
+            lambda: uploads.enter_context(
+                server.uploading('Content-Length: 1000', b'part')
+            )
+        )
+        os.kill(server.pid, signal.SIGHUP)
+        server.logged('Shutting down')
+        os.kill(server.pid, signal.SIGTERM)
+        server.logged('Received SIGTERM')
+        assert 'Finished server process' not in server.log
+        uploads.close()
+        assert server.wait() == 0
+        assert len(server.logged('Application startup complete')) == 3
+        assert len(server.logged('Finished server process')) == 3
 
 
 def test_service_that_cannot_start(tmp_path: Path) -> None:
