@@ -65,28 +65,36 @@ class Supervisor(Multiprocess):
         self._ready: set[Process] = set()
         # When workers were sent the ping that they have not responded to.
         self._pinged_at: dict[Process, float] = {}
-        # Failed attempts, and the time of the next one, by the position of the worker.
-        self._failures: dict[int, int] = {}
-        self._retry_at: dict[int, float] = {}
+        # Failed attempts in a row, up to and including that of this worker.
+        self._failures: dict[Process, int] = {}
+        # When workers that have ended are to be replaced.
+        self._retry_at: dict[Process, float] = {}
 
     def keep_subprocess_alive(self) -> None:
         """Replace workers that have ended or hang (called every half second)."""
-        self._ready.intersection_update(self.processes)
-        for process in self._pinged_at.keys() - {*self.processes}:
-            del self._pinged_at[process]
+        self._forget_removed()
         for index, process in enumerate(self.processes):
             if self._is_stopping():
                 return
-            if index in self._retry_at:
-                self._retry(index)
+            if process in self._retry_at:
+                self._retry(index, process)
                 continue
             state = self._state(process)
             if state == 'lost':
                 self._replace(index, process)
             elif state == 'started':
                 self._ready.add(process)
-                self._failures.pop(index, None)
+                self._failures.pop(process, None)
                 self._has_served = True
+
+    def _forget_removed(self) -> None:
+        """Forget workers that a reload, SIGTTOU or this supervisor has removed."""
+        self._ready.intersection_update(self.processes)
+        records: tuple[dict[Process, Any], ...]
+        records = self._pinged_at, self._failures, self._retry_at
+        for record in records:
+            for process in record.keys() - {*self.processes}:
+                del record[process]
 
     def restart_all(self) -> None:
         """Replace the workers one after the other; stop early at SIGTERM."""
@@ -154,11 +162,11 @@ class Supervisor(Multiprocess):
         process.join()
         if process in self._ready:
             log.error('worker [%d] ended unexpectedly; restarting it', process.pid)
-            self._retry_at[index] = 0.0
+            self._retry_at[process] = 0.0
         else:
-            failures = self._failures[index] = self._failures.get(index, 0) + 1
+            failures = self._failures[process] = self._failures.get(process, 0) + 1
             delay = min(MIN_DELAY * 2 ** (failures - 1), MAX_DELAY)
-            self._retry_at[index] = time.monotonic() + delay
+            self._retry_at[process] = time.monotonic() + delay
             log.error(
                 'worker [%d] failed to start; next attempt in %.1f s',
                 process.pid,
@@ -168,14 +176,15 @@ class Supervisor(Multiprocess):
                 log.error('no worker could start; exiting')
                 self.exit_code = COULD_NOT_START
                 self.should_exit.set()
-        self._retry(index)
+        self._retry(index, process)
 
-    def _retry(self, index: int) -> None:
-        if self.should_exit.is_set() or time.monotonic() < self._retry_at[index]:
+    def _retry(self, index: int, process: Process) -> None:
+        if self.should_exit.is_set() or time.monotonic() < self._retry_at[process]:
             return
-        del self._retry_at[index]
-        self.processes[index] = Process(self.config, self.sockets)
-        self.processes[index].start()
+        new = self.processes[index] = Process(self.config, self.sockets)
+        if process in self._failures:
+            self._failures[new] = self._failures.pop(process)
+        new.start()
 
 
 def supervise(config: uvicorn.Config) -> int:

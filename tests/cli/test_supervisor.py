@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 import uvicorn
-from uvicorn.supervisors import Multiprocess
+from uvicorn.supervisors import Multiprocess, multiprocess
 from uvicorn.supervisors.multiprocess import Process
 
 from asgilook.cli import supervisor
@@ -368,6 +368,55 @@ def test_stop_between_two_workers(
     monkeypatch.setattr(Worker, 'terminate', end_and_stop)
     supervised.handle_hup()
     assert workers(supervised) == [*Worker.started, second]
+
+
+def test_reload_while_a_start_is_delayed(
+    supervised: Supervisor, monkeypatch: pytest.MonkeyPatch, clock: Clock
+) -> None:
+    first, second = workers(supervised)
+    second.answer(has_started=True)
+    first.end()
+    supervised.keep_subprocess_alive()
+    monkeypatch.setattr(Worker, 'first_answer', True)
+    monkeypatch.setattr(Worker, 'terminate', Worker.end)
+    supervised.handle_hup()
+    reloaded = [*workers(supervised)]
+    clock.now += supervisor.MAX_DELAY
+    for worker in reloaded:
+        worker.answer(has_started=True)
+    supervised.keep_subprocess_alive()
+    assert workers(supervised) == reloaded == Worker.started
+
+
+def test_worker_is_removed_and_added_while_its_start_is_delayed(
+    supervised: Supervisor, monkeypatch: pytest.MonkeyPatch, clock: Clock
+) -> None:
+    monkeypatch.setattr(multiprocess, 'Process', Worker)
+    first, second = workers(supervised)
+    second.end()
+    first.answer(has_started=True)
+    supervised.keep_subprocess_alive()
+    supervised.handle_ttou()
+    supervised.handle_ttin()
+    (added,) = Worker.started
+    clock.now += supervisor.MAX_DELAY
+    first.answer(has_started=True)
+    supervised.keep_subprocess_alive()
+    assert workers(supervised) == [first, added]
+
+
+def test_failures_of_a_removed_worker_do_not_count(supervised: Supervisor) -> None:
+    first, second = workers(supervised)
+    third = Worker(None, None)
+    supervised.processes.append(third)  # type: ignore[arg-type]
+    supervised.processes_num = 3
+    third.end()
+    supervised.keep_subprocess_alive()
+    supervised.handle_ttou()
+    first.end()
+    supervised.keep_subprocess_alive()
+    assert not supervised.should_exit.is_set()
+    assert not second.killed
 
 
 def test_supervise(monkeypatch: pytest.MonkeyPatch) -> None:
