@@ -9,7 +9,7 @@ from typing import cast
 
 from PIL import Image, ImageCms
 
-_SPACES = {'L': 'GRAY', 'RGB': 'RGB ', 'CMYK': 'CMYK'}
+_MODES = {'GRAY': 'L', 'RGB ': 'RGB', 'CMYK': 'CMYK'}
 # Largest change of a sample, of 255, by a profile that still counts as sRGB.
 _TOLERANCE = 2
 _STEPS = (0, 16, 48, 96, 144, 192, 224, 255)
@@ -23,10 +23,10 @@ def flatten(image: Image.Image, icc: bytes) -> Image.Image:
     The given image may be modified.
     """
     image = _on_white(_to_bytes(image))
-    if image.mode not in _SPACES:
+    if image.mode not in _MODES.values():
         image = image.convert('L' if _is_gray(image) else 'RGB')
     transform = _transform(icc, image.mode)
-    if transform and not _is_identity(transform):
+    if transform and not _is_identity(transform, image.mode):
         image = _apply(transform, image)
     return image.convert('RGB') if image.mode == 'CMYK' else image
 
@@ -34,7 +34,7 @@ def flatten(image: Image.Image, icc: bytes) -> Image.Image:
 def is_srgb(icc: bytes, mode: str) -> bool:
     """Return whether a profile can be ignored: sRGB, damaged, or of another mode."""
     transform = _transform(icc, mode)
-    return not transform or _is_identity(transform)
+    return not transform or _is_identity(transform, mode)
 
 
 def _to_bytes(image: Image.Image) -> Image.Image:
@@ -87,35 +87,51 @@ def _on_white(image: Image.Image) -> Image.Image:
 
 
 def _transform(icc: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
-    """Return the transform to sRGB; None if the profile is damaged or not of `mode`."""
+    """Return the transform to sRGB; None if the profile is damaged or not for `mode`.
+
+    As in browsers, an RGB profile applies to gray, but not the other way round.
+    """
     try:
         profile = ImageCms.ImageCmsProfile(io.BytesIO(icc))
-        if profile.profile.xcolor_space != _SPACES[mode]:
+        space = _MODES.get(profile.profile.xcolor_space, '')
+        if space != mode and (space, mode) != ('RGB', 'L'):
             return None
         srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile('sRGB'))
         # Gray needs only 256 values: compute them exactly.
         flags = ImageCms.Flags.NOOPTIMIZE if mode == 'L' else ImageCms.Flags.NONE
-        return ImageCms.ImageCmsTransform(profile, srgb, mode, 'RGB', flags=flags)
+        return ImageCms.ImageCmsTransform(profile, srgb, space, 'RGB', flags=flags)
     except _PROFILE_ERRORS:
         return None
 
 
-def _is_identity(transform: ImageCms.ImageCmsTransform) -> bool:
-    if transform.input_mode == 'CMYK':
+def _is_identity(transform: ImageCms.ImageCmsTransform, mode: str) -> bool:
+    if mode == 'CMYK':
         return False
-    samples = _samples(transform.input_mode)
-    before = samples.convert('RGB').tobytes()
-    after = transform.apply(samples).tobytes()
-    return all(abs(a - b) <= _TOLERANCE for a, b in zip(before, after, strict=True))
+    samples = _samples(mode)
+    return _are_close(samples.convert('RGB'), _converted(transform, samples))
 
 
 def _apply(transform: ImageCms.ImageCmsTransform, image: Image.Image) -> Image.Image:
     if image.mode == 'L':
-        ramp = transform.apply(_samples('L'))
-        return image.point(ramp.getchannel('G').tobytes())
+        ramp = _converted(transform, _samples('L'))
+        green = ramp.getchannel('G')
+        if _are_close(ramp, green.convert('RGB')):
+            return image.point(green.tobytes())
+        return image.convert('RGB').point(b''.join(c.tobytes() for c in ramp.split()))
     if image.mode == 'RGB':
         return transform.apply_in_place(image)
     return transform.apply(image)
+
+
+def _converted(
+    transform: ImageCms.ImageCmsTransform, samples: Image.Image
+) -> Image.Image:
+    return transform.apply(samples.convert(transform.input_mode))
+
+
+def _are_close(one: Image.Image, other: Image.Image) -> bool:
+    pairs = zip(one.tobytes(), other.tobytes(), strict=True)
+    return all(abs(a - b) <= _TOLERANCE for a, b in pairs)
 
 
 def _samples(mode: str) -> Image.Image:

@@ -15,6 +15,7 @@ import PIL
 from PIL import (  # noqa: F401
     AvifImagePlugin,
     Image,
+    ImageFile,
     TiffImagePlugin,
     WebPImagePlugin,
     features,
@@ -22,7 +23,7 @@ from PIL import (  # noqa: F401
 
 from ..errors import UnsupportedFormat
 from ..models import CheckDeadline, Size
-from . import codec, color, exif, formats, jpeg, limits, reduction
+from . import codec, color, corrections, exif, formats, jpeg, limits, reduction
 from .formats import Picture
 
 # Part of entity tags: increment it with every change to the bytes of a thumbnail.
@@ -206,11 +207,11 @@ def _prove(
     return None
 
 
-def _decode(picture: Picture, image: Image.Image) -> Image.Image:
+def _decode(picture: Picture, image: ImageFile.ImageFile) -> Image.Image:
     """Return the image upright, gray or sRGB, with nothing but its pixels."""
-    image.load()
+    pixels = corrections.decode(image)
     orientation, icc = _metadata(picture, image)
-    flat = color.flatten(image, icc)
+    flat = color.flatten(pixels, icc)
     if orientation in _TRANSPOSITIONS:
         flat = flat.transpose(_TRANSPOSITIONS[orientation])
     flat.info = {}

@@ -202,6 +202,37 @@ def test_gray_profile(gamma: float) -> None:
     )
 
 
+@pytest.mark.parametrize('gamma', [1.0, 1.8, 2.2])
+@pytest.mark.parametrize('mode', ['1', 'L', 'P', 'LA'])
+def test_rgb_profile_of_gray(mode: str, gamma: float) -> None:
+    image = samples.ramp().convert(mode)
+    result = flat(image.copy(), samples.profile(samples.ADOBE_RGB, gamma))
+    assert result.mode == 'L'
+    gray = image.convert('L')
+    assert all(
+        abs(column(result, x) - curve((column(gray, x) / 255) ** gamma)) <= 2
+        for x in range(256)
+    )
+
+
+def test_rgb_profile_that_tints_gray() -> None:
+    icc = samples.profile(samples.ADOBE_RGB, 2.2)
+    red_is_linear = icc.replace(struct.pack('>IH', 1, 563), b'\0\0\0\1\1\0', 1)
+    color_image = flat(samples.ramp().convert('RGB'), red_is_linear)
+    tinted = flat(samples.ramp(), red_is_linear)
+    assert tinted.mode == 'RGB'
+    for x in range(256):
+        pairs = zip(channels(tinted, x), channels(color_image, x), strict=True)
+        assert all(abs(a - b) <= 2 for a, b in pairs)
+    red, green, _ = channels(tinted, 128)
+    assert red - green > 40
+
+
+def test_gray_profile_of_color_is_ignored() -> None:
+    image = Image.new('RGB', (4, 4), (64, 64, 64))
+    assert flat(image, samples.gray_profile(1.0)).getpixel((0, 0)) == (64, 64, 64)
+
+
 def test_cmyk_profile() -> None:
     icc = samples.cmyk_profile()
     for inks, lab in (((255, 0, 0, 0), (60, -40, -50)), ((0, 0, 255, 0), (90, -5, 90))):
@@ -233,7 +264,10 @@ def test_transparent_image_with_profile() -> None:
         (samples.SRGB, 'RGB', True),
         (samples.profile(samples.ADOBE_RGB), 'RGB', False),
         (samples.profile(samples.DISPLAY_P3), 'RGB', False),
+        (samples.profile(samples.DISPLAY_P3, 1.0), 'L', False),
         (samples.gray_profile(2.2), 'L', False),
+        (samples.gray_profile(2.2), 'RGB', True),
+        (samples.SRGB, 'L', True),
         (samples.cmyk_profile(), 'CMYK', False),
         (b'', 'RGB', True),
     ],
