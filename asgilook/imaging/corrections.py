@@ -11,4 +11,15 @@ def decode(image: ImageFile.ImageFile) -> Image.Image:
     image.load()
     if image.format == 'PNG' and tiles[0].args == 'LA;16B':
         return image.convert('LA')  # Pillow decodes it as RGBA
+    if image.format == 'BMP' and image.mode == 'RGBA':
+        return _without_empty_alpha(image)
     return image
+
+
+def _without_empty_alpha(image: Image.Image) -> Image.Image:
+    """Return an image as opaque if it is transparent everywhere.
+
+    Many programs declare an alpha mask in a BMP, but leave its bits 0.
+    """
+    is_empty = image.getchannel('A').getextrema() == (0, 0)
+    return image.convert('RGB') if is_empty else image

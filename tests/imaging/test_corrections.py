@@ -72,3 +72,27 @@ def test_gray_jpeg_with_rgb_profile(orientation: int) -> None:
     stored = store(samples.camera(image, orientation, icc_profile=icc))
     assert stored.mode == 'L'
     assert shows(stored, 137, 8, 8)
+
+
+# -- BMP ----------------------------------------------------------------------------
+
+
+def bmp(*pixels: tuple[int, int, int, int]) -> bytes:
+    """Return a BMP (version 5) with an alpha mask, and a row of each BGRA pixel."""
+    masks = 0xFF0000, 0xFF00, 0xFF, 0xFF000000
+    size = SIDE, len(pixels), 1, 32, 3, 4 * SIDE * len(pixels)
+    header = struct.pack('<IiiHHIIiiII4I', 124, *size, 0, 0, 0, 0, *masks)
+    file_header = struct.pack('<2sIII', b'BM', 138 + size[-1], 0, 138)
+    rows = b''.join(bytes(pixel) * SIDE for pixel in reversed(pixels))
+    return file_header + header.ljust(124, b'\0') + rows
+
+
+def test_bmp_that_is_transparent_everywhere_is_opaque() -> None:
+    stored = store(bmp(*[(30, 20, 10, 0)] * SIDE))
+    assert shows(stored, (10, 20, 30), 8, 8)
+
+
+def test_bmp_with_alpha() -> None:
+    stored = store(bmp(*[(30, 20, 10, 0)] * 8, *[(30, 20, 10, 255)] * 8))
+    assert shows(stored, (255, 255, 255), 8, 2)
+    assert shows(stored, (10, 20, 30), 8, 13)
