@@ -22,7 +22,7 @@ def flatten(image: Image.Image, icc: bytes) -> Image.Image:
 
     The given image may be modified.
     """
-    image = _on_white(_to_bytes(image))
+    image = _on_white(to_bytes(image))
     if image.mode not in _MODES.values():
         image = image.convert('L' if _is_gray(image) else 'RGB')
     transform = _transform(icc, image.mode)
@@ -37,16 +37,23 @@ def is_srgb(icc: bytes, mode: str) -> bool:
     return not transform or _is_identity(transform, mode)
 
 
-def _to_bytes(image: Image.Image) -> Image.Image:
-    """Scale samples of 16 or 32 bits to 8 bits."""
+def to_bytes(
+    image: Image.Image, *, bits: int = 16, white_is_zero: bool = False
+) -> Image.Image:
+    """Scale gray samples of more than 8 bits to 8 bits.
+
+    `bits` is the depth of integers, if it is less than 16.
+    """
     transparent = image.info.get('transparency')
     if image.mode.startswith('I;16'):
         image = image.convert('I')
     if image.mode not in ('I', 'F'):
         return image
-    low, high = _range(image)
-    scale = 255 / (high - low) if high > low else 1.0
-    offset = 0.5 - low * scale
+    black, white = _range(image, bits)
+    if white_is_zero:
+        black, white = white, black
+    scale = 255 / (white - black) if white != black else 1.0
+    offset = 0.5 - black * scale
     gray = image.point(lambda value: value * scale + offset).convert('L')
     if isinstance(transparent, int) and image.mode == 'I':
         mask = [255] * 65536
@@ -55,14 +62,14 @@ def _to_bytes(image: Image.Image) -> Image.Image:
     return gray
 
 
-def _range(image: Image.Image) -> tuple[float, float]:
+def _range(image: Image.Image, bits: int) -> tuple[float, float]:
     """Return the values of black and white, which files with long samples do not state.
 
-    0 to 65535 for integers, and 0 to 1, 255 or 65535 for floats, if all values lie
-    within; otherwise the minimum and the maximum.
+    All values of `bits` for integers, and 0 to 1, 255 or 65535 for floats, if all
+    samples lie within; otherwise the minimum and the maximum.
     """
     low, high = cast(tuple[float, float], image.getextrema())
-    for limit in (65535,) if image.mode == 'I' else (1, 255, 65535):
+    for limit in (2**bits - 1,) if image.mode == 'I' else (1, 255, 65535):
         if low >= 0 and high <= limit:
             return 0, limit
     return (low, high) if math.isfinite(low) and math.isfinite(high) else (0, 1)

@@ -7,7 +7,11 @@ import struct
 from PIL.TiffImagePlugin import TiffImageFile
 
 WIDTH, LENGTH, TILE_WIDTH, TILE_LENGTH = 256, 257, 322, 323
+BITS_PER_SAMPLE, PHOTOMETRIC, PLANAR_CONFIGURATION, SAMPLE_FORMAT = 258, 262, 284, 339
 JPEG_TABLES, ICC_PROFILE = 347, 34675
+
+# Values of PHOTOMETRIC, PLANAR_CONFIGURATION and SAMPLE_FORMAT.
+WHITE_IS_ZERO, SEPARATE, UNSIGNED = 0, 2, 1
 
 _NEEDED_TAGS = frozenset(
     # size, samples, compression, colors, fill order, orientation, strips, planes

@@ -3,7 +3,8 @@ import struct
 import zlib
 
 import pytest
-from PIL import Image
+from PIL import Image, TiffTags
+from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from asgilook.imaging import transform
 from tests import samples
@@ -96,3 +97,140 @@ def test_bmp_with_alpha() -> None:
     stored = store(bmp(*[(30, 20, 10, 0)] * 8, *[(30, 20, 10, 255)] * 8))
     assert shows(stored, (255, 255, 255), 8, 2)
     assert shows(stored, (10, 20, 30), 8, 13)
+
+
+# -- TIFF ---------------------------------------------------------------------------
+
+ENDS = [0, 1 / 3, 1]
+
+
+def tiff(
+    order: str,
+    bits: int,
+    photometric: int,
+    *planes: bytes,
+    sample_format: int = 1,
+    is_compressed: bool = False,
+) -> bytes:
+    """Return a TIFF of planes, each of them a strip; `order` is that of `struct`."""
+    strips = [zlib.compress(plane) if is_compressed else plane for plane in planes]
+    tags = ImageFileDirectory_v2(prefix=b'II' if order == '<' else b'MM')
+    tags[256], tags[257], tags[278] = SIDE, SIDE, SIDE
+    tags[258], tags[277] = (bits,) * len(planes), len(planes)
+    tags[259], tags[262] = 8 if is_compressed else 1, photometric
+    tags[279] = tuple(map(len, strips))
+    tags[284], tags[339] = 1 if len(planes) == 1 else 2, sample_format
+    tags.tagtype[273] = TiffTags.LONG
+    # Pillow adds the end of the directory.
+    tags[273] = tuple(len(b''.join(strips[:n])) for n in range(len(strips)))
+    head = (b'II*\0' if order == '<' else b'MM\0*') + struct.pack(f'{order}I', 8)
+    return head + tags.tobytes(8) + b''.join(strips)
+
+
+def stripes(code: str, *values: float) -> bytes:
+    """Return four columns of each value, and of the last one as many as are left."""
+    row = [values[min(x // 4, len(values) - 1)] for x in range(SIDE)]
+    if code[1] != 'f':
+        row = [round(value) for value in row]
+    return struct.pack(f'{code[0]}{SIDE}{code[1]}', *row) * SIDE
+
+
+def grays(image: Image.Image) -> list[int]:
+    """Return the middle of the first, the second and the last stripe."""
+    assert image.mode == 'L'
+    return [image.tobytes()[SIDE * 8 + x] for x in (1, 6, 14)]
+
+
+def are_close(values: list[int], expected: list[int]) -> bool:
+    return all(abs(a - b) <= 3 for a, b in zip(values, expected, strict=True))
+
+
+@pytest.mark.parametrize('is_compressed', [False, True])
+@pytest.mark.parametrize(
+    ('photometric', 'expected'), [(0, [255, 170, 0]), (1, [0, 85, 255])]
+)
+@pytest.mark.parametrize(
+    ('code', 'bits', 'sample_format', 'top'),
+    [
+        ('<B', 8, 1, 255),
+        ('>B', 8, 1, 255),
+        ('<H', 16, 1, 65535),
+        ('<f', 32, 3, 1),
+        ('>f', 32, 3, 255),
+        ('<f', 32, 3, 1e9),
+    ],
+)
+def test_tiff_where_white_is_zero(
+    code: str,
+    bits: int,
+    sample_format: int,
+    top: float,
+    photometric: int,
+    expected: list[int],
+    is_compressed: bool,
+) -> None:
+    data = tiff(
+        code[0],
+        bits,
+        photometric,
+        stripes(code, *(end * top for end in ENDS)),
+        sample_format=sample_format,
+        is_compressed=is_compressed,
+    )
+    assert are_close(grays(store(data)), expected)
+
+
+@pytest.mark.parametrize('is_compressed', [False, True])
+@pytest.mark.parametrize(
+    ('code', 'bits', 'sample_format', 'low', 'high'),
+    [
+        ('>H', 16, 1, 0, 2**16 - 1),
+        ('<h', 16, 2, -3000, 3000),
+        ('>h', 16, 2, -3000, 3000),
+        ('<i', 32, 2, -(2**31), 2**31 - 1),
+        ('>i', 32, 2, -(2**31), 2**31 - 1),
+        ('<I', 32, 1, 0, 65535),
+        ('<I', 32, 1, 0, 2**31 - 1),
+        ('<I', 32, 1, 0, 2**32 - 1),
+    ],
+)
+def test_tiff_of_long_samples(
+    code: str, bits: int, sample_format: int, low: int, high: int, is_compressed: bool
+) -> None:
+    data = tiff(
+        code[0],
+        bits,
+        1,
+        stripes(code, *(low + end * (high - low) for end in ENDS)),
+        sample_format=sample_format,
+        is_compressed=is_compressed,
+    )
+    assert are_close(grays(store(data)), [0, 85, 255])
+
+
+@pytest.mark.parametrize('is_compressed', [False, True])
+def test_tiff_of_12_bits(is_compressed: bool) -> None:
+    row = b'\0\0\0' * 2 + b'\x55\x55\x55' * 2 + b'\xff\xff\xff' * 4
+    data = tiff('<', 12, 1, row * SIDE, is_compressed=is_compressed)
+    assert are_close(grays(store(data)), [0, 85, 255])
+
+
+@pytest.mark.parametrize('is_compressed', [False, True])
+@pytest.mark.parametrize('order', ['<', '>'])
+@pytest.mark.parametrize(
+    ('photometric', 'samples_'),
+    [(2, (1, 0.5, 0)), (2, (1, 0.5, 0, 1)), (5, (0, 0.5, 1, 0))],
+)
+@pytest.mark.parametrize(('code', 'bits'), [('B', 8), ('H', 16)])
+def test_tiff_of_planes(
+    code: str,
+    bits: int,
+    photometric: int,
+    samples_: tuple[float, ...],
+    order: str,
+    is_compressed: bool,
+) -> None:
+    top = 2**bits - 1
+    planes = [stripes(order + code, sample * top) for sample in samples_]
+    data = tiff(order, bits, photometric, *planes, is_compressed=is_compressed)
+    assert shows(store(data), (255, 127, 0), 8, 8)
