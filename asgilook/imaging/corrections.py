@@ -9,6 +9,8 @@ from PIL.TiffImagePlugin import TiffImageFile
 
 from . import color, tiff
 
+Box = tuple[int, int, int, int]
+
 # libtiff converts samples to the native byte order, but Pillow expects the file's.
 _NATIVE = {'F;32BF': 'F;32NF', 'I;16BS': 'I;16NS', 'I;32BS': 'I;32NS'}
 
@@ -23,6 +25,8 @@ def decode(image: ImageFile.ImageFile) -> Image.Image:
         return image.convert('LA')  # Pillow decodes it as RGBA
     if image.format == 'BMP' and image.mode == 'RGBA':
         return _without_empty_alpha(image)
+    if image.format == 'GIF' and 'transparency' not in image.info:
+        return _on_white(image, tiles[0].extents)
     return image
 
 
@@ -33,6 +37,15 @@ def _without_empty_alpha(image: Image.Image) -> Image.Image:
     """
     is_empty = image.getchannel('A').getextrema() == (0, 0)
     return image.convert('RGB') if is_empty else image
+
+
+def _on_white(image: Image.Image, frame: Box | None) -> Image.Image:
+    """Return the image with white where its first frame does not cover it."""
+    if frame == (0, 0, *image.size):
+        return image
+    white = Image.new('L' if image.mode == 'L' else 'RGB', image.size, 'white')
+    white.paste(image.crop(frame), frame)
+    return white
 
 
 def _decode_tiff(image: TiffImageFile) -> Image.Image:

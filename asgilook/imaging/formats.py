@@ -28,6 +28,9 @@ _match_heif = re.compile(rb'.{4}ftyp(?:hei[cmsx]|hev[cmsx]|m[is]f1)', re.DOTALL)
 # ISO/IEC 14496-12, 8.11.6: the entry of an item in versions 2 and 3.
 _avif_exif = re.compile(rb'(infe(?:\x02.{7}|\x03.{9}))Exif', re.DOTALL)
 
+# Flags of a VP8X chunk (RFC 9649, section 2.7).
+_WEBP_ANIMATION, _WEBP_ALPHA = 0x02, 0x10
+
 
 @dataclass(frozen=True)
 class Picture:
@@ -59,6 +62,8 @@ def parse(data: bytes, check_deadline: CheckDeadline) -> Picture | None:
         return Picture(name, gif.first_frame(data, check_deadline))
     if name == 'TIFF':
         return Picture(name, tiff.without_metadata(data))
+    if name == 'WEBP':
+        return Picture(name, _with_alpha(data))
     if name == 'AVIF':
         # Pillow rejects damaged EXIF; AVIF has a property of its own for orientation.
         return Picture(name, _avif_exif.sub(rb'\1skip', data))
@@ -70,6 +75,16 @@ def describe_unsupported(data: bytes) -> str:
     if _match_heif(data):
         return 'HEIC (HEIF) images are not supported; export the image as JPEG.'
     return 'The file is not a JPEG, PNG, GIF, WebP, AVIF, BMP or TIFF image.'
+
+
+def _with_alpha(data: bytes) -> bytes:
+    """Return a WebP that has the alpha flag if it is an animation.
+
+    Otherwise Pillow shows black where the first frame does not cover the canvas.
+    """
+    if data[12:16] != b'VP8X' or not data[20] & _WEBP_ANIMATION:
+        return data
+    return data[:20] + bytes([data[20] | _WEBP_ALPHA]) + data[21:]
 
 
 def _jpeg(data: bytes, check_deadline: CheckDeadline) -> Picture:

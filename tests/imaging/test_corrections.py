@@ -234,3 +234,61 @@ def test_tiff_of_planes(
     planes = [stripes(order + code, sample * top) for sample in samples_]
     data = tiff(order, bits, photometric, *planes, is_compressed=is_compressed)
     assert shows(store(data), (255, 127, 0), 8, 8)
+
+
+# -- GIF and WebP -------------------------------------------------------------------
+
+
+def gif(mode: str, *, transparency: int | None = None, inner: int = 8) -> bytes:
+    """Return a GIF of 16 x 16 pixels with a frame of `inner` x `inner` at (4, 4)."""
+    frame = Image.new('P', (inner, inner), 1)
+    frame.putpalette([0, 0, 0, 90, 90, 90] if mode == 'L' else [0, 0, 0, 200, 0, 0])
+    options = {} if transparency is None else {'transparency': transparency}
+    data = samples.encode(frame, 'GIF', optimize=False, **options)
+    at = data.index(b',' + struct.pack('<HHHH', 0, 0, inner, inner))
+    moved = b',' + struct.pack('<HHHH', 4, 4, inner, inner)
+    screen = struct.pack('<HH', SIDE, SIDE)
+    return data[:6] + screen + data[10:at] + moved + data[at + 9 :]
+
+
+@pytest.mark.parametrize('transparency', [None, 0])
+@pytest.mark.parametrize(('mode', 'inside'), [('P', (200, 0, 0)), ('L', (90, 90, 90))])
+def test_gif_with_a_small_first_frame(
+    mode: str, inside: tuple[int, ...], transparency: int | None
+) -> None:
+    stored = store(gif(mode, transparency=transparency)).convert('RGB')
+    assert stored.size == (SIDE, SIDE)
+    assert all(shows(stored, inside, x, x) for x in (5, 8, 10))
+    assert all(shows(stored, (255, 255, 255), x, x) for x in (0, 2, 14))
+
+
+def test_gif_with_a_frame_that_exceeds_the_screen() -> None:
+    stored = store(gif('P', inner=20)).convert('RGB')
+    assert stored.size == (24, 24)
+    assert shows(stored, (200, 0, 0), 8, 8)
+    assert shows(stored, (255, 255, 255), 1, 1)
+
+
+def webp(side: int, **options: bool) -> bytes:
+    """Return an animation without alpha, with a first frame of `side` pixels."""
+    frame = samples.encode(
+        Image.new('RGB', (side, side), (200, 0, 0)), 'WEBP', **options
+    )
+    header = b''.join(struct.pack('<I', value - 1)[:3] for value in (side, side))
+    body = b'WEBP' + b''.join(
+        name + struct.pack('<I', len(content)) + content
+        for name, content in (
+            (b'VP8X', b'\x02\0\0\0' + 2 * struct.pack('<I', SIDE - 1)[:3]),
+            (b'ANIM', bytes(6)),
+            (b'ANMF', bytes(6) + header + bytes(4) + frame[12:]),
+        )
+    )
+    return b'RIFF' + struct.pack('<I', len(body)) + body
+
+
+@pytest.mark.parametrize('lossless', [False, True])
+@pytest.mark.parametrize('side', [8, SIDE])
+def test_webp_with_a_small_first_frame(side: int, lossless: bool) -> None:
+    stored = store(webp(side, lossless=lossless))
+    assert shows(stored, (200, 0, 0), 3, 3)
+    assert shows(stored, (200, 0, 0) if side == SIDE else (255, 255, 255), 14, 14)
