@@ -15,6 +15,7 @@ from typing import Literal, get_args
 
 from ..config import Config
 from .asgi_types import HeaderBlock
+from .cors import depends_on_origin
 from .record import Record, Representation
 
 Tier = Literal['memory', 'redis']
@@ -43,7 +44,7 @@ class DecisiveHeaders:
     """
 
     def __init__(self, config: Config) -> None:
-        origin = _CORS if config.cors_origins is not None else frozenset()
+        origin = _CORS if depends_on_origin(config) else frozenset()
         self.for_unmodified = _PRECONDITIONS | origin
         self.for_body = self.for_unmodified | _VALIDATORS | _RANGES
 

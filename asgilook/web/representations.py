@@ -13,7 +13,7 @@ from ..imaging.codec import MAX_WEBP_SIDE
 from ..imaging.transform import RENDERER, WEBP_RENDERER, Format
 from ..models import Image, Page, Size
 from ..store import Store
-from .cors import vary
+from .cors import common_headers
 from .record import Representation
 
 LIST_URI = '/images'
@@ -63,8 +63,8 @@ class Representations:
             'jpeg': f'{config.jpeg_quality}-{RENDERER}',
             'webp': f'{config.jpeg_quality}-{WEBP_RENDERER}',
         }
-        self._list_headers = (*_LIST_HEADERS, *vary(config, 'Accept'))
-        self._image_headers = (*_IMMUTABLE_HEADERS, *vary(config))
+        self._list_headers = (*_LIST_HEADERS, *common_headers(config, 'Accept'))
+        self._image_headers = (*_IMMUTABLE_HEADERS, *common_headers(config))
         # PERF: formatting the headers takes longer than the rest of a cache look-up.
         self.image = lru_cache(_MAX_REPRESENTATIONS)(self._image)
         self.thumbnail = lru_cache(_MAX_REPRESENTATIONS)(self._thumbnail)

@@ -12,6 +12,7 @@ from ..conftest import Json
 
 ORIGIN = 'https://a.example'
 ALLOWED = 'access-control-allow-origin'
+EXPOSED = 'access-control-expose-headers'
 
 
 def ask(config: Config, origins: Any, method: str = 'GET', **headers: str) -> Any:
@@ -30,8 +31,41 @@ def test_any_origin(config: Config) -> None:
     headers = ask(config, '*').headers
     assert headers[ALLOWED] == '*'
     assert headers['vary'] == 'Accept'
-    exposed = headers['access-control-expose-headers'].split(', ')
+    exposed = headers[EXPOSED].split(', ')
     assert {'ETag', 'Link', 'Location'} <= set(exposed)
+
+
+@pytest.mark.parametrize('memory', [64 * 2**20, 0], ids=['memory', 'redis'])
+def test_any_origin_may_read_what_a_cache_kept_of_another_request(
+    config: Config, image: Json, memory: int
+) -> None:
+    """All responses have the same headers, with and without `Origin`."""
+    config.cors_origins = '*'
+    config.cache_memory = memory
+    client = TestClient(create_app(config))
+    for uri in ('/images', image['image'], image['thumbnails'][0], '/', '/nothing'):
+        for _ in range(3):
+            plain = client.simulate_get(uri)
+            found = client.simulate_get(uri, headers={'Origin': ORIGIN})
+            assert plain.headers[ALLOWED] == found.headers[ALLOWED] == '*'
+            assert plain.headers[EXPOSED] == found.headers[EXPOSED]
+        if etag := plain.headers.get('etag'):
+            unmodified = client.simulate_get(uri, headers={'If-None-Match': etag})
+            assert unmodified.status_code == 304
+            assert unmodified.headers[ALLOWED] == '*'
+
+
+async def accept(req: object, resp: object, **kwargs: object) -> None:
+    """Respond with 200, and without `Allow`."""
+
+
+def test_preflight_of_a_url_without_allow_is_rejected(config: Config) -> None:
+    config.cors_origins = '*'
+    headers = {'Origin': ORIGIN, 'Access-Control-Request-Method': 'POST'}
+    app = create_app(config)
+    app.add_sink(accept, '/nothing')
+    result = TestClient(app).simulate_options('/nothing', headers=headers)
+    assert ALLOWED not in result.headers
 
 
 @pytest.mark.parametrize(
