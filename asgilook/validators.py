@@ -25,6 +25,12 @@ _SIMILARITY = 0.6
 # Command-line options, which are not settings.
 _OPTIONS = ('host', 'port', 'workers')
 
+_ORIGIN = re.compile(
+    r'(https?)://([a-z0-9._-]+|\[[0-9a-f:.]+\])(?::([0-9]{1,5}))?',
+    re.IGNORECASE | re.ASCII,
+)
+_DEFAULT_PORTS = {'http': 80, 'https': 443}
+
 _SECRET = re.compile('TOKEN|SECRET|PASS|KEY|AUTH|CREDENTIAL')
 
 
@@ -104,13 +110,19 @@ def origins(value: str) -> str | list[str] | None:
     """Parse `*`, `none`, or comma-separated origins (RFC 6454)."""
     if value in ('none', '*'):
         return None if value == 'none' else value
-    found = [origin.strip() for origin in value.split(',')]
-    for origin in found:
-        if not re.fullmatch(r'https?://[A-Za-z0-9._:\[\]-]+', origin):
-            raise ValueError(
-                'must be *, none, or comma-separated origins such as https://example.com'
-            )
-    return found
+    return [_origin(origin.strip()) for origin in value.split(',')]
+
+
+def _origin(value: str) -> str:
+    """Return an origin as browsers send it: in lower case, without a default port."""
+    match = _ORIGIN.fullmatch(value)
+    if match is None:
+        raise ValueError(
+            'must be *, none, or comma-separated origins such as https://example.com'
+        )
+    scheme, host, port = match[1].lower(), match[2].lower(), match[3]
+    is_default = port is None or int(port) == _DEFAULT_PORTS[scheme]
+    return f'{scheme}://{host}' + ('' if is_default else f':{int(port)}')
 
 
 def misspelled(variables: Iterable[str], known: Sequence[str]) -> dict[str, str]:

@@ -104,6 +104,16 @@ def test_config_creates_no_folder(tmp_path: Any) -> None:
             'https://a.example, http://b.example:8000',
             ['https://a.example', 'http://b.example:8000'],
         ),
+        (
+            'cors_origins',
+            'HTTPS://A.Example,https://b.example:443,http://c.example:80',
+            ['https://a.example', 'https://b.example', 'http://c.example'],
+        ),
+        (
+            'cors_origins',
+            'http://a.example:443,https://[::A]:0080',
+            ['http://a.example:443', 'https://[::a]:80'],
+        ),
         ('access_log', 'json', 'json'),
         ('access_log', 'none', 'none'),
     ],
@@ -155,6 +165,10 @@ def test_empty_value_is_the_default(name: str) -> None:
         ('cors_origins', 'a.example'),
         ('cors_origins', 'https://a.example/'),
         ('cors_origins', 'https://a.example,'),
+        ('cors_origins', 'https://a.example:'),
+        ('cors_origins', 'https://a.example:b'),
+        # Its lower case is ASCII, unlike the letter itself.
+        ('cors_origins', 'https://\u212a.example'),
         ('access_log', 'yes'),
     ],
 )
