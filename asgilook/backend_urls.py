@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 from typing import NamedTuple
-from urllib.parse import SplitResult, unquote, urlsplit
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 # The bucket names of AWS, which other object stores accept, too.
 _BUCKET = re.compile('[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]')
 
 _S3_OPTIONS = ('endpoint', 'region', 'access_key_id', 'secret_access_key')
+
+# The number of a Redis database.
+_DATABASE = '0|[1-9][0-9]{0,3}'
 
 _FORMS = {
     'sentinel': 'redis+sentinel://[USER:PASSWORD@]HOST[:PORT],.../SERVICE[/DB]',
@@ -93,9 +96,30 @@ def redis_url(value: str) -> str | None:
             'must be redis:// (such as redis://localhost), rediss://, unix://, '
             'redis+sentinel://, redis+cluster:// or none'
         )
-    if parts.scheme != 'unix' and not re.fullmatch('/?[0-9]{0,4}', parts.path):
+    if parts.scheme == 'unix':
+        # redis-py, which is used for user names, accepts them before the path.
+        if not parts.path or parts.hostname or (parts.netloc and not parts.username):
+            raise ValueError('must be unix:///PATH or unix:///PATH?password=PASSWORD')
+    elif not re.fullmatch(f'(/({_DATABASE})?)?', parts.path):
         raise ValueError('must have a database number as its path, or no path')
+    _check_redis_options(parts)
     return value
+
+
+def _check_redis_options(parts: SplitResult) -> None:
+    """Raise ValueError for options that aioredis rejects, or that break the cache."""
+    pairs = parse_qsl(parts.query, keep_blank_values=True)
+    options = dict(pairs)
+    if len(options) < len(pairs) or not all(options.values()):
+        raise ValueError('must have each option once, and with a value')
+    if 'encoding' in options:
+        raise ValueError('must not have the option encoding: cached values are bytes')
+    if parts.password and 'password' in options:
+        raise ValueError('must have one password')
+    if 'db' in options:
+        has_other = parts.scheme != 'unix' and parts.path.strip('/')
+        if has_other or not re.fullmatch(_DATABASE, options['db']):
+            raise ValueError('must have one database, a number such as 0 or 15')
 
 
 def database_url(value: str) -> str | None:
