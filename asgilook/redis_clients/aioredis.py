@@ -6,6 +6,7 @@ import asyncio
 import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 from ..backend_urls import redact
 
@@ -19,7 +20,14 @@ async def create_pool(address: str | None) -> Any:
     """Create a pool that connects at its first command; None without an address."""
     if address is None:
         return None
-    return await aioredis.create_redis_pool(address, minsize=0)
+    parts = urlsplit(address)
+    if not parts.password:
+        return await aioredis.create_redis_pool(address, minsize=0)
+    # aioredis does not decode the password of a URL.
+    host = parts._replace(netloc=parts.netloc.rpartition('@')[2])
+    return await aioredis.create_redis_pool(
+        host.geturl(), password=unquote(parts.password), minsize=0
+    )
 
 
 class AioredisDriver:

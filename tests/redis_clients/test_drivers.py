@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Iterator
 from functools import partial
+from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 import redis.asyncio
@@ -125,6 +127,25 @@ async def test_late_reply_is_not_read_as_the_next_one(
     patient = Redis(connected, 10)
     found = await asyncio.gather(*(patient.get(key, 9) for key in keys))
     assert found == [*keys.values()]
+
+
+@pytest.mark.parametrize('library', DRIVERS)
+@pytest.mark.parametrize(
+    'form', ['redis://:PASSWORD@HOST', 'redis://HOST?password=PASSWORD']
+)
+async def test_password_is_percent_encoded(
+    library: str, form: str, tmp_path: Path
+) -> None:
+    password = 'p@ss/w:+%41'
+    with RedisServer(tmp_path, options=f'--requirepass {password}') as server:
+        url = form.replace('HOST', server.url.removeprefix('redis://'))
+        quoted = url.replace('PASSWORD', quote(password, safe=''))
+        driver = DRIVERS[library](address=quoted)
+        async with asyncio.timeout(60):
+            assert await driver.connect()
+            assert await driver.ping()
+            await driver.disconnect()
+        assert quote(password, safe='') not in driver.address
 
 
 async def test_messages(connected: Driver) -> None:
