@@ -9,7 +9,7 @@ import asyncio
 import hashlib
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import AsyncExitStack, closing, contextmanager, suppress
 from typing import BinaryIO
 
@@ -25,6 +25,7 @@ from ..errors import (
 from ..models import Image
 from ..storage.atomic import storage_errors
 from ..storage.factory import is_remote, local_folder
+from ..storage.local import EXHAUSTED, describe
 from .bulk import Bulk, Progress
 from .places import Place, open_place
 
@@ -100,25 +101,52 @@ class Migration(Bulk):
             finally:
                 new.close()
             with self._target.storage.open(image.image_id) as copy:
-                if _sha256(copy) != digest:
+                if _sha256(_blocks(copy)) != digest:
                     raise ImageDamaged('the target has another file with this id')
 
     def _read(self, image: Image, target: BinaryIO) -> bytes:
-        try:
-            with self._source.storage.open(image.image_id) as file:
-                digest = _sha256(file, target)
-        except ImageNotFound:
-            raise ImageNotFound('is listed, but its file is missing') from None
+        with closing(self._source_blocks(image.image_id)) as blocks:
+            digest = _sha256(blocks, target)
         if target.tell() != image.length:
             raise ImageDamaged(
                 f'the file does not have the listed size of {image.length} bytes'
             )
         return digest
 
+    def _source_blocks(self, image_id: str) -> Generator[bytes]:
+        """Yield the content of a source file.
 
-def _sha256(file: BinaryIO, target: BinaryIO | None = None) -> bytes:
-    digest = hashlib.sha256()
+        Raises `ImageNotFound`, or `ImageDamaged` if only this file can't be read.
+        """
+        try:
+            with self._source.storage.open(image_id) as file:
+                yield from _blocks(file)
+        except ImageNotFound:
+            raise ImageNotFound('is listed, but its file is missing') from None
+        except StorageUnavailable as ex:
+            self._raise_if_damaged(ex.__cause__)
+            raise
+        except OSError as ex:
+            self._raise_if_damaged(ex)
+            raise
+
+    def _raise_if_damaged(self, error: BaseException | None) -> None:
+        """Raise `ImageDamaged` for an error of one file, not of the whole folder."""
+        if not isinstance(error, OSError) or error.errno in EXHAUSTED:
+            return
+        with os.scandir(self._source.storage.local.path) as entries:
+            next(entries, None)
+        raise ImageDamaged(f'the file cannot be read: {describe(error)}')
+
+
+def _blocks(file: BinaryIO) -> Iterator[bytes]:
     while block := file.read(_BLOCK_SIZE):
+        yield block
+
+
+def _sha256(blocks: Iterable[bytes], target: BinaryIO | None = None) -> bytes:
+    digest = hashlib.sha256()
+    for block in blocks:
         digest.update(block)
         if target is not None:
             target.write(block)

@@ -6,11 +6,13 @@ Object stores are moto and SeaweedFS; PostgreSQL is a real one.
 from __future__ import annotations
 
 import asyncio
+import errno
 import hashlib
 import io
 import os
 import re
 import signal
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -21,7 +23,7 @@ from asgilook.cli import places
 from asgilook.cli.bulk import Progress
 from asgilook.cli.main import main
 from asgilook.cli.migrate import Migration, migrate
-from asgilook.cli.places import open_place
+from asgilook.cli.places import Place, open_place
 from asgilook.config import Config, ConfigError
 from asgilook.errors import StorageUnavailable
 from asgilook.models import Image
@@ -215,6 +217,81 @@ async def test_listed_images_that_cannot_be_copied(
     assert f'{image_id(1)}: the file does not have the listed size of 7 bytes' in said
     assert f'{image_id(2)}: is listed, but its file is missing' in said
     assert os.listdir(folder.storage_path) == []
+
+
+@pytest.fixture
+async def listed(source: Config, sqlite: str) -> Config:
+    """Return the settings of the folder with a database that lists its images."""
+    source.database_url = sqlite
+    async with open_place(source) as there:
+        for number in range(1, COUNT + 1):
+            size, length = (64 + number, 96), len(stored(source, number))
+            await there.index.add(Image(image_id(number), size, length, number))
+    return source
+
+
+async def test_files_that_cannot_be_read(
+    listed: Config, folder: Config, capsys: Captured, permissions: None
+) -> None:
+    """They are rejected, and the others are copied."""
+    Path(listed.storage_path, image_id(1)).chmod(0)
+    broken = Path(listed.storage_path, image_id(2))
+    broken.unlink()
+    broken.symlink_to('/proc/self/mem')
+    reasons = {1: 'Permission denied (EACCES)', 2: 'Input/output error (EIO)'}
+    for copied, present in ((COUNT - 2, 0), (0, COUNT - 2)):
+        code = await migrate_in_a_thread(folder, url(listed), listed.database_url)
+        output = capsys.readouterr()
+        assert code == 1
+        for number, reason in reasons.items():
+            line = f'{image_id(number)}: the file cannot be read: {reason}'
+            assert line in output.err.splitlines()
+        assert output.out == (
+            f'copied and verified {copied}, already present {present}, rejected 2\n'
+        )
+    assert len(os.listdir(folder.storage_path)) == COUNT - 2
+
+
+def replace_by_a_file(origin: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Replace the folder of a storage by a file."""
+    path = Path(origin.storage.local.path)
+    path.rename(path.with_name('elsewhere'))
+    path.touch()
+
+
+def exhaust_files(origin: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a storage have no more file descriptors."""
+
+    def fail(image_id: str) -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(origin.storage, 'open', fail)
+
+
+def disconnect(origin: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a storage fail as an object store does."""
+
+    def fail(image_id: str) -> None:
+        raise StorageUnavailable('The storage is unavailable.')
+
+    monkeypatch.setattr(origin.storage, 'open', fail)
+
+
+@pytest.mark.parametrize('fail', [replace_by_a_file, exhaust_files, disconnect])
+async def test_source_that_fails_in_between(
+    listed: Config,
+    folder: Config,
+    monkeypatch: pytest.MonkeyPatch,
+    fail: Callable[[Place, pytest.MonkeyPatch], None],
+) -> None:
+    """The run ends, as no image can be read."""
+    async with open_place(listed) as origin, open_place(folder) as goal:
+        with closing(Progress(None, io.StringIO())) as progress:
+            migration = Migration(origin, goal, progress, in_place=False)
+            fail(origin, monkeypatch)
+            await migration.run()
+    assert str(migration.failure) == 'The storage is unavailable.'
+    assert migration.copied == migration.rejected == 0
 
 
 async def test_database_that_is_down(
