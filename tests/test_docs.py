@@ -97,6 +97,16 @@ def test_deploy_names_settings_that_exist(path: str) -> None:
     assert names <= {ENV_PREFIX + field.name.upper() for field in settings()}
 
 
+def test_read_only_containers_have_a_temporary_folder() -> None:
+    compose = (ROOT / 'deploy/compose.yaml').read_text('utf-8')
+    services = re.findall(r'^  (\w+):\n((?:    .*\n)+)', compose, re.M)
+    read_only = {name: text for name, text in services if 'read_only: true' in text}
+    assert read_only.keys() == {'asgilook', 'redis'}
+    assert [
+        name for name, text in read_only.items() if '    tmpfs: /' not in text
+    ] == []
+
+
 def test_deploy_names_metrics_that_exist(deploy: str, client: TestClient) -> None:
     names = set(re.findall(r'^\| `(asgilook_[a-z_]+)`', deploy, re.MULTILINE))
     assert len(names) >= 5

@@ -63,6 +63,11 @@ class Comparison:
             await self._compare_all()
         except StorageUnavailable as ex:
             self.failure = ex
+        except sqlite3.Error as ex:
+            self.failure = StorageUnavailable(
+                f'The temporary list of files cannot be written ({ex}): '
+                'set TMPDIR to a writable folder with free space.'
+            )
 
     async def _compare_all(self) -> None:
         with closing(sqlite3.connect('', check_same_thread=False)) as files:

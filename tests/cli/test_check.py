@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import errno
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -261,6 +262,27 @@ async def test_nothing_is_removed_by_an_empty_database(
     assert await ask(place, remove=True) == 1
     assert await stored(place) == {ORPHAN}
     assert '0 of them removed' in capsys.readouterr().out
+
+
+async def test_full_temporary_folder(
+    config: Config, photo: bytes, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = sqlite3.connect
+
+    def connect_to_full(*args: Any, **kwargs: Any) -> sqlite3.Connection:
+        connection: sqlite3.Connection = original(*args, **kwargs)
+        connection.execute('PRAGMA max_page_count = 1')
+        return connection
+
+    monkeypatch.setattr(sqlite3, 'connect', connect_to_full)
+    Path(config.storage_path).mkdir()
+    Path(config.storage_path, LISTED).write_bytes(photo)
+    assert await ask(config) == 1
+    assert capsys.readouterr().err == (
+        'asgilook: The temporary list of files cannot be written '
+        '(database or disk is full): set TMPDIR to a writable folder with free space. '
+        'Comparison incomplete.\n'
+    )
 
 
 async def test_command(
