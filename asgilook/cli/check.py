@@ -157,10 +157,12 @@ def check(config: Config, min_age: float, *, remove: bool) -> int:
 
 async def _run(config: Config, min_age: float, *, remove: bool) -> int:
     async with open_place(config) as place:
-        remove_files = remove and config.database_url is not None
-        comparison = Comparison(place, min_age, remove=remove_files)
+        has_database = config.database_url is not None
+        comparison = Comparison(place, min_age, remove=remove and has_database)
         await comparison.run()
-        previews = PreviewCheck(place, remove=remove)
+        # With an empty database, the same holds for previews as for orphans.
+        remove_previews = remove and not (has_database and comparison.images == 0)
+        previews = PreviewCheck(place, remove=remove_previews)
         await previews.run()
     return max(_report(comparison), _report_previews(previews))
 

@@ -264,6 +264,17 @@ async def test_nothing_is_removed_by_an_empty_database(
     assert '0 of them removed' in capsys.readouterr().out
 
 
+async def test_no_preview_is_removed_by_an_empty_database(
+    place: Config, capsys: Captured
+) -> None:
+    async with open_place(place) as there:
+        await asyncio.to_thread(there.storage.previews.write, ORPHAN, b'preview')
+    assert await ask(place, remove=True) == 1
+    output = capsys.readouterr().out
+    assert output.endswith('1 previews without an image, 0 removed\n')
+    assert await preview_ids(place) == {ORPHAN}
+
+
 async def test_full_temporary_folder(
     config: Config, photo: bytes, capsys: Captured, monkeypatch: pytest.MonkeyPatch
 ) -> None:
