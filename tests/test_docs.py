@@ -97,6 +97,16 @@ def test_deploy_names_settings_that_exist(path: str) -> None:
     assert names <= {ENV_PREFIX + field.name.upper() for field in settings()}
 
 
+def test_troubleshooting_shows_the_settings_of_the_unit(troubleshooting: str) -> None:
+    unit = (ROOT / 'deploy/asgilook.service').read_text('utf-8')
+    (command,) = re.findall(
+        r'env (.*) /opt/asgilook/bin/asgilook config', troubleshooting
+    )
+    own = re.findall(r'^Environment=(.*)$', unit, re.M)
+    (file,) = re.findall(r'^EnvironmentFile=-(.*)$', unit, re.M)
+    assert command == ' '.join([*own, f'$(cat {file})'])
+
+
 def test_read_only_containers_have_a_temporary_folder() -> None:
     compose = (ROOT / 'deploy/compose.yaml').read_text('utf-8')
     services = re.findall(r'^  (\w+):\n((?:    .*\n)+)', compose, re.M)
