@@ -3,7 +3,8 @@
 With Redis, all events go through it, and return to the worker that sent them: so all
 workers have the same history, and a client can resume at any of them. Without Redis,
 events stay within their worker. A client that may have missed events receives
-`reload`: it must request the list again.
+`reload`: it must request the list again. This includes the clients of all workers if
+one worker publishes events faster than Redis takes them.
 """
 
 from __future__ import annotations
@@ -50,6 +51,8 @@ class Hub:
         # Events that were sent through Redis, and have not returned yet.
         self._in_flight: dict[str, Event] = {}
         self._others_missed_events = False
+        # Whether events are dropped until Redis has taken the earlier ones.
+        self._is_overflowing = False
         self._closing: asyncio.Task[None] | None = None
 
     def __len__(self) -> int:
@@ -68,11 +71,18 @@ class Hub:
             self._closing.cancel()
 
     def publish(self, name: str, data: Any) -> None:
-        """Send an event to the streams of all workers, without waiting for it."""
+        """Send an event to the streams of all workers, without waiting for it.
+
+        An event that would overtake earlier ones is dropped; `on_sent` replaces it.
+        """
+        if self._is_overflowing:
+            return
         event = Event(self._new_id(), name, data)
         is_full = len(self._in_flight) >= MAX_IN_FLIGHT
         if not is_full and self._relay.send(event.to_message()):
             self._in_flight[event.event_id] = event
+        elif self._relay.is_connected:
+            self._is_overflowing = True
         else:
             self._deliver_locally(event)
 
@@ -109,9 +119,25 @@ class Hub:
         else:
             self._deliver(event)
 
+    def on_sent(self) -> None:
+        """After an overflow, replace the dropped events by a `reload`.
+
+        It follows all events that were sent, so it also replaces those that Redis has
+        not returned yet.
+        """
+        if self._is_overflowing:
+            self._is_overflowing = False
+            self._in_flight.clear()
+            self.publish('reload', {})
+
     def on_disconnect(self) -> None:
         """Deliver the events that Redis has not returned."""
         lost, self._in_flight = self._in_flight, {}
+        if self._is_overflowing:
+            self._is_overflowing = False
+            self._others_missed_events = True
+            self._reload(self._new_id())
+            return
         for event in lost.values():
             self._deliver_locally(event)
 

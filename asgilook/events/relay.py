@@ -38,6 +38,9 @@ class Listener(Protocol):
     def on_message(self, message: bytes) -> None:
         """Receive the message of any worker, including this one."""
 
+    def on_sent(self) -> None:
+        """Redis has all messages so far; also called while there are none."""
+
     def on_disconnect(self) -> None:
         """Messages are no longer delivered; some may have been lost."""
 
@@ -187,6 +190,7 @@ class Relay:
             while self._outbox:
                 await self._publish(self._outbox[0])
                 self._outbox.popleft()
+            listener.on_sent()
 
     async def _publish(self, message: bytes) -> None:
         async with asyncio.timeout(self._timeout):

@@ -40,6 +40,10 @@ class FakeRelay(Relay):
         self.accepts = False
         self.sent: list[bytes] = []
 
+    @property
+    def is_connected(self) -> bool:
+        return self.accepts
+
     def start(self, listener: Listener) -> None:
         pass
 
@@ -249,13 +253,76 @@ async def test_event_that_redis_did_not_return_is_delivered_locally(
     assert len(relay.sent) == 4
 
 
-async def test_events_in_flight_are_bounded(hub: Hub, relay: FakeRelay) -> None:
+def overflow(hub: Hub, relay: FakeRelay) -> None:
+    """Publish more events than may be in flight; the first two of them return."""
     relay.accepts = True
+    for number in range(MAX_IN_FLIGHT + 1):
+        hub.publish('image', image_json(number))
+    for message in relay.sent[:2]:
+        hub.on_message(message)
+    hub.publish('deleted', {'id': image_json(0)['id']})
+    assert len(relay.sent) == MAX_IN_FLIGHT
+
+
+async def test_reload_replaces_the_events_of_an_overflow(
+    hub: Hub, relay: FakeRelay
+) -> None:
     stream = hub.subscribe()
     await read_stream(stream)
-    for number in range(MAX_IN_FLIGHT + 1):
-        hub.publish('image', number)
-    assert await read_stream(stream) == [('image', MAX_IN_FLIGHT)]
+    overflow(hub, relay)
+    returned = await read_stream(stream)
+    assert returned == [('image', image_json(0)), ('image', image_json(1))]
+    hub.on_sent()
+    hub.on_sent()
+    (reload,) = relay.sent[MAX_IN_FLIGHT:]
+    hub.on_message(relay.sent[2])
+    hub.on_message(reload)
+    found = await read_stream(stream)
+    assert found == [('image', image_json(2)), ('reload', {})]
+    assert found[-1].id == parse(reload).event_id
+    resumed = await read_stream(hub.subscribe(returned[-1].id))
+    assert resumed == [('reload', {}), (None, None)]
+    assert await read_stream(hub.subscribe(found[-1].id)) == [(None, None)]
+
+
+async def test_events_after_an_overflow_are_sent(hub: Hub, relay: FakeRelay) -> None:
+    overflow(hub, relay)
+    hub.on_sent()
+    hub.publish('image', image_json(1))
+    names = [parse(message).name for message in relay.sent[MAX_IN_FLIGHT:]]
+    assert names == ['reload', 'image']
+    hub.on_connect()
+    assert len(relay.sent) == MAX_IN_FLIGHT + 2
+
+
+async def test_connection_lost_during_an_overflow(hub: Hub, relay: FakeRelay) -> None:
+    stream = hub.subscribe()
+    await read_stream(stream)
+    overflow(hub, relay)
+    returned = await read_stream(stream)
+    relay.accepts = False
+    hub.on_disconnect()
+    assert await read_stream(stream) == [('reload', {})]
+    resumed = await read_stream(hub.subscribe(returned[-1].id))
+    assert resumed == [('reload', {}), (None, None)]
+    hub.publish('image', image_json(1))
+    assert await read_stream(stream) == [('image', image_json(1))]
+    relay.accepts = True
+    hub.on_connect()
+    (reload,) = relay.sent[MAX_IN_FLIGHT:]
+    assert parse(reload).name == 'reload'
+    hub.on_sent()
+    assert relay.sent[-1] is reload
+
+
+async def test_connection_lost_after_an_overflow(hub: Hub, relay: FakeRelay) -> None:
+    stream = hub.subscribe()
+    await read_stream(stream)
+    overflow(hub, relay)
+    await read_stream(stream)
+    hub.on_sent()
+    hub.on_disconnect()
+    assert await read_stream(stream) == [('reload', {})]
 
 
 # -- With a Redis -----------------------------------------------------------------
@@ -293,6 +360,28 @@ async def test_event_reaches_each_worker_once(connected: list[Hub]) -> None:
     for hub in connected:
         resumed = await read_stream(hub.subscribe(here[0].id))
         assert resumed == [('deleted', deleted), (None, None)]
+
+
+@pytest.mark.parametrize('limit', ['hub.MAX_IN_FLIGHT', 'relay.MAX_OUTBOX'])
+async def test_overflow_is_the_same_for_all_workers(
+    connected: list[Hub], limit: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(f'asgilook.events.{limit}', 3)
+    streams = [hub.subscribe() for hub in connected]
+    for stream in streams:
+        await read_stream(stream)
+    for number in range(5):
+        connected[0].publish('image', image_json(number))
+    for stream in streams:
+        found = await read_stream(stream)
+        async with asyncio.timeout(60):
+            while found[-1] != ('reload', {}):
+                found += await read_stream(stream)
+        sent = [('image', image_json(number)) for number in range(3)]
+        assert found == [*sent, ('reload', {})]
+    connected[0].publish('image', image_json(5))
+    for stream in streams:
+        assert await read_stream(stream) == [('image', image_json(5))]
 
 
 GARBAGE = [

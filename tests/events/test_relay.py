@@ -27,12 +27,16 @@ class Recorder:
 
     def __init__(self) -> None:
         self.received: list[Any] = []
+        self.sent_at: list[float] = []
 
     def on_connect(self) -> None:
         self.received.append('connected')
 
     def on_message(self, message: bytes) -> None:
         self.received.append(message)
+
+    def on_sent(self) -> None:
+        self.sent_at.append(asyncio.get_running_loop().time())
 
     def on_disconnect(self) -> None:
         self.received.append('disconnected')
@@ -333,6 +337,22 @@ async def test_idle_connection_is_pinged(
     (pubsub,) = driver.pubsubs
     times = [PING_INTERVAL, 2 * PING_INTERVAL, 3 * PING_INTERVAL]
     assert pubsub.pinged_at == pytest.approx(times)
+    assert listener.sent_at == pytest.approx(times)
+
+
+@pytest.mark.parametrize('anyio_backend', [VIRTUAL_TIME])
+async def test_listener_learns_when_all_messages_are_sent(listener: Recorder) -> None:
+    class SlowDriver(FakeDriver):
+        async def publish(self, channel: str, message: bytes) -> None:
+            await asyncio.sleep(0.5)
+            await super().publish(channel, message)
+
+    async with faked(SlowDriver(), listener) as relay:
+        await listener.until('connected')
+        assert all(relay.send(message) for message in (b'a', b'b', b'c'))
+        await listener.until('connected', b'a', b'b', b'c')
+        await until(lambda: listener.sent_at)
+        assert listener.sent_at == pytest.approx([2], abs=0.1)
 
 
 @pytest.mark.parametrize('anyio_backend', [VIRTUAL_TIME])
