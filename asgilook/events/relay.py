@@ -58,6 +58,7 @@ class Relay:
         self._timeout = timeout
         self._is_connected = False
         self._is_lost = False
+        self._is_rejected = False
         self._outbox: collections.deque[bytes] = collections.deque()
         self._wake = asyncio.Event()
         self._stopping = asyncio.Event()
@@ -115,6 +116,9 @@ class Relay:
                     return
                 pubsub = await self._driver.subscribe(CHANNEL)
             await self._pass_on(pubsub, listener)
+        except self._driver.reply_errors as ex:
+            self._log_rejection(ex)
+            raise
         finally:
             await self._close(self._driver.disconnect)
 
@@ -149,18 +153,30 @@ class Relay:
     def _set_connected(self, listener: Listener) -> None:
         if self._stopping.is_set():
             return
-        if self._is_lost:
-            self._is_lost = False
+        if self._is_rejected:
+            log.warning('Redis accepts pub/sub: events are shared between workers')
+        elif self._is_lost:
             log.warning('Redis is available again: events are shared between workers')
+        self._is_lost = self._is_rejected = False
         self._is_connected = True
         listener.on_connect()
+
+    def _log_rejection(self, error: Exception) -> None:
+        """Log the first of several rejections; `_set_connected` logs their end."""
+        if not self._is_rejected:
+            self._is_rejected = True
+            log.warning(
+                'Redis rejected pub/sub (%s): events stay within their worker', error
+            )
 
     def _set_disconnected(self, listener: Listener, error: Exception) -> None:
         if not self._is_connected:
             return
         self._is_connected = False
         self._outbox.clear()
-        if not self._stopping.is_set():
+        # A rejection is logged by `_connect`.
+        is_rejected = isinstance(error, self._driver.reply_errors)
+        if not is_rejected and not self._stopping.is_set():
             self._is_lost = True
             reason = str(error) or type(error).__name__
             log.warning(

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+import aioredis
 import pytest
 
 from asgilook.config import create_redis_pool
@@ -20,6 +21,8 @@ from ..virtual_time import VIRTUAL_TIME
 
 LOST = 'WARNING Redis unavailable (connection closed): events stay within their worker'
 RECONNECTED = 'WARNING Redis is available again: events are shared between workers'
+REJECTED = 'WARNING Redis rejected pub/sub (x): events stay within their worker'
+ACCEPTED = 'WARNING Redis accepts pub/sub: events are shared between workers'
 
 
 class Recorder:
@@ -191,13 +194,29 @@ async def test_frozen_redis_is_noticed(listener: Recorder, tmp_path: Path) -> No
 
 @pytest.mark.integration
 @pytest.mark.usefixtures('short_pauses')
-async def test_publishing_is_forbidden(listener: Recorder, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ('forbid', 'permit'),
+    [('-publish', '+publish'), ('resetchannels', f'&{CHANNEL}')],
+)
+async def test_events_are_forbidden(
+    listener: Recorder,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    forbid: str,
+    permit: str,
+) -> None:
     with servers.RedisServer(tmp_path) as redis:
-        assert redis.command('ACL', 'SETUSER', 'default', '-publish') == 'OK'
+        assert redis.command('ACL', 'SETUSER', 'default', forbid) == 'OK'
         async with running(redis.url, listener) as relay:
-            await asyncio.sleep(0.1)
+            await until(lambda: logged(caplog))
             assert not relay.send(b'message')
             assert listener.received == []
+            assert redis.command('ACL', 'SETUSER', 'default', permit) == 'OK'
+            await listener.until('connected')
+    rejected, accepted = logged(caplog)
+    assert re.sub(r'\(.*\)', '(x)', rejected) == REJECTED
+    assert 'permission' in rejected
+    assert accepted == ACCEPTED
 
 
 # -- With a driver that fails, in virtual time ------------------------------------
@@ -234,7 +253,7 @@ class FakeDriver:
     """A driver whose n-th subscription raises the n-th of `errors`."""
 
     address = 'fake'
-    reply_errors = ()
+    reply_errors: tuple[type[Exception], ...] = (aioredis.ReplyError,)
 
     def __init__(self, *errors: BaseException | None) -> None:
         self.errors = [*errors]
@@ -326,6 +345,41 @@ class TestFailures:
             driver.pubsubs[0].close_error = error
             assert relay.send(b'message')
             await listener.until('connected', 'disconnected', 'connected')
+
+
+@pytest.mark.parametrize('anyio_backend', [VIRTUAL_TIME])
+async def test_rejections_are_logged_once(
+    listener: Recorder, caplog: pytest.LogCaptureFixture
+) -> None:
+    error = aioredis.ReplyError('x')
+    driver = FakeDriver(error, OSError(), error)
+    async with faked(driver, listener):
+        await listener.until('connected')
+    assert logged(caplog) == [REJECTED, ACCEPTED]
+
+
+@pytest.mark.parametrize('anyio_backend', [VIRTUAL_TIME])
+async def test_rejection_after_a_loss(
+    listener: Recorder, caplog: pytest.LogCaptureFixture
+) -> None:
+    driver = FakeDriver(None, aioredis.ReplyError('x'))
+    async with faked(driver, listener):
+        await listener.until('connected')
+        driver.pubsubs[0].queue.put_nowait(ConnectionResetError('connection closed'))
+        await listener.until('connected', 'disconnected', 'connected')
+    assert logged(caplog) == [LOST, REJECTED, ACCEPTED]
+
+
+@pytest.mark.parametrize('anyio_backend', [VIRTUAL_TIME])
+async def test_rejection_on_an_open_connection(
+    driver: FakeDriver, listener: Recorder, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with faked(driver, listener) as relay:
+        await listener.until('connected')
+        driver.pubsubs[0].ping_error = aioredis.ReplyError('x')
+        assert relay.send(b'message')
+        await listener.until('connected', 'disconnected', 'connected')
+    assert logged(caplog) == [REJECTED, ACCEPTED]
 
 
 @pytest.mark.parametrize('anyio_backend', [VIRTUAL_TIME])
