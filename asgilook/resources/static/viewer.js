@@ -51,8 +51,15 @@ function makeStage(image, link) {
 }
 
 function updateButtons() {
-  $('previous').disabled = collection.neighbor(current, -1) === undefined;
-  $('next').disabled = collection.neighbor(current, 1) === undefined && !collection.hasMore;
+  const hasNewer = collection.neighbor(current, -1) !== undefined;
+  const hasOlder = collection.neighbor(current, 1) !== undefined || collection.hasMore;
+  const focused = document.activeElement;
+  $('previous').disabled = !hasNewer;
+  $('next').disabled = !hasOlder;
+  // A disabled button would lose the focus to the page behind, which is inert.
+  if (focused.disabled) {
+    (hasOlder ? $('next') : hasNewer ? $('previous') : $('close')).focus();
+  }
 }
 
 async function step(distance) {

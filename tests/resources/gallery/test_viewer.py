@@ -9,7 +9,7 @@ from playwright.sync_api import (
 
 from ... import samples
 from ...servers import HOST, Server, until
-from .window import Windows, seed
+from .window import BEARER, Window, Windows, protected, seed
 
 pytestmark = pytest.mark.browser
 
@@ -92,3 +92,30 @@ def test_copy_without_the_clipboard_api(windows: Windows, server: Server) -> Non
     other.page.bring_to_front()
     pasted = other.page.evaluate('navigator.clipboard.readText()')
     assert pasted.endswith(image['image'])
+
+
+@protected
+def test_focus_stays_in_the_viewer_at_the_ends_of_the_list(
+    window: Window, server: Server
+) -> None:
+    images = [server.upload(samples.photo(300, 200, n), **BEARER) for n in range(2)]
+    older, newer = (str(image['image']) for image in images)
+    expect(window.cards).to_have_count(2)
+    window.page.locator('.card a').first.click()
+    original = window.page.locator('#original')
+    expect(original).to_have_attribute('href', newer)
+    window.page.locator('#next').click()
+    expect(original).to_have_attribute('href', older)
+    expect(window.page.locator('#next')).to_be_disabled()
+    expect(window.page.locator('#previous')).to_be_focused()
+    window.page.keyboard.press('Enter')
+    expect(original).to_have_attribute('href', newer)
+    expect(window.page.locator('#previous')).to_be_disabled()
+    expect(window.page.locator('#next')).to_be_focused()
+    window.page.keyboard.press('ArrowRight')
+    expect(original).to_have_attribute('href', older)
+    expect(window.page.locator('#previous')).to_be_focused()
+    server.ask('DELETE', newer, **BEARER)
+    expect(window.page.locator('#close')).to_be_focused()
+    window.page.keyboard.press('Enter')
+    expect(window.viewer).to_have_count(0)
