@@ -3,6 +3,7 @@
 import { $, announce } from './dom.js';
 
 const KEY = 'asgilook-token';
+const VALID = /^[\x20-\x7e]+$/; // as in the settings of the service
 const HELP = $('token-why').textContent;
 
 // Dispatches `change` after a new token has been entered.
@@ -61,6 +62,10 @@ $('token-form').addEventListener('submit', (event) => {
   const value = $('token').value.trim();
   if (value === '') {
     announce('Enter the token first.', 'error');
+    return;
+  }
+  if (!VALID.test(value)) {
+    announce('A token has only ASCII characters. Check its dashes and quotes.', 'error');
     return;
   }
   setToken(value);

@@ -45,18 +45,12 @@ export class Upload extends EventTarget {
     this.#abort = new AbortController();
     this.actions.replaceChildren();
     this.#addButton('Cancel', () => this.#abort.abort());
-    this.#showPreview();
-    for (let tries = 1; ; tries += 1) {
-      this.#setState('sending', '0 %');
-      this.bar.value = 0;
-      const answer = await this.#send();
-      if (!RETRIED.has(answer.status) || tries >= MAX_TRIES) {
-        return this.#finish(answer);
-      }
-      await this.#pause(answer, 2 ** tries);
-      if (this.#abort.signal.aborted) {
-        return this.#finish(answer);
-      }
+    try {
+      this.#showPreview();
+      this.#finish(await this.#sendRepeatedly());
+    } catch (error) {
+      this.actions.replaceChildren();
+      this.#reject(`The upload failed: ${error.message}`, true);
     }
   }
 
@@ -68,6 +62,22 @@ export class Upload extends EventTarget {
   #retry() {
     this.wait();
     this.#dispatch('retry');
+  }
+
+  // Return the answer to the last try.
+  async #sendRepeatedly() {
+    for (let tries = 1; ; tries += 1) {
+      this.#setState('sending', '0 %');
+      this.bar.value = 0;
+      const answer = await this.#send();
+      if (!RETRIED.has(answer.status) || tries >= MAX_TRIES) {
+        return answer;
+      }
+      await this.#pause(answer, 2 ** tries);
+      if (this.#abort.signal.aborted) {
+        return answer;
+      }
+    }
   }
 
   #send() {
@@ -100,10 +110,13 @@ export class Upload extends EventTarget {
       this.#setState('waiting', 'Waiting for the token');
       this.#dispatch('locked');
     } else {
-      const reason = status ? explain(status, text) : UNREACHABLE;
-      announce(`${this.#name}: ${reason}`, 'silent'); // for screen readers
-      this.#fail(reason, mayHelp(status));
+      this.#reject(status ? explain(status, text) : UNREACHABLE, mayHelp(status));
     }
+  }
+
+  #reject(reason, canRetry) {
+    announce(`${this.#name}: ${reason}`, 'silent'); // for screen readers
+    this.#fail(reason, canRetry);
   }
 
   #succeed(image) {

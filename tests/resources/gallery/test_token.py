@@ -87,6 +87,35 @@ def test_many_files_without_a_token_ask_once(
 
 
 @protected
+@pytest.mark.parametrize(
+    'value',
+    ['the\N{EN DASH}right one', 'the right \N{LATIN SMALL LETTER O WITH ACUTE}ne'],
+)
+def test_token_with_other_characters_than_ascii_is_rejected(
+    window: Window, pictures: list[Path], value: str
+) -> None:
+    window.choose(pictures[0])
+    expect(window.uploads).to_contain_text('Waiting for the token')
+    window.enter_token(value)
+    window.announced('A token has only ASCII characters.')
+    assert window.page.evaluate('sessionStorage.length') == 0
+    window.enter_token(TOKEN)
+    expect(window.cards).to_have_count(1)
+
+
+@protected
+def test_stored_token_that_cannot_be_sent(window: Window, pictures: list[Path]) -> None:
+    window.page.evaluate("sessionStorage.setItem('asgilook-token', 'a\u2013b')")
+    window.page.reload()
+    window.choose(pictures[0])
+    expect(window.uploads).to_contain_text('The upload failed')
+    window.button('Token set').click()
+    window.enter_token(TOKEN)
+    window.button('Try again: photo 0.jpg').click()
+    expect(window.cards).to_have_count(1)
+
+
+@protected
 def test_deletion_with_a_wrong_token_asks_for_another(
     window: Window, server: Server, pictures: list[Path]
 ) -> None:

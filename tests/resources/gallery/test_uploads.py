@@ -184,6 +184,28 @@ def test_lost_response_is_retried_without_a_second_image(
     window.errors = [text for text in window.errors if 'net::ERR_' not in text]
 
 
+def test_upload_with_an_unreadable_response_can_be_retried(
+    window: Window, server: Server, pictures: list[Path]
+) -> None:
+    def cut_off_answer(route: Route) -> None:
+        if route.request.method == 'POST':
+            key = route.request.headers['idempotency-key']
+            server.upload(pictures[0].read_bytes(), Idempotency_Key=key)
+            route.fulfill(status=201, body='{"id": ')
+        else:
+            route.continue_()
+
+    window.page.route('**/images', cut_off_answer)
+    window.choose(pictures[0])
+    expect(window.uploads).to_contain_text('The upload failed')
+    expect(window.page.locator('#uploads-title')).to_have_text('1 not uploaded')
+    expect(window.button('Cancel: photo 0.jpg')).to_have_count(0)
+    window.page.unroute('**/images')
+    window.button('Try again: photo 0.jpg').click()
+    expect(window.uploads).to_contain_text('Uploaded')
+    assert len(server.images()) == 1
+
+
 def test_heic_file_shows_what_to_do(window: Window, tmp_path: Path) -> None:
     path = tmp_path / 'photo.heic'
     path.write_bytes(b'\0\0\0\x18ftypheic\0\0\0\0heicmif1' + bytes(1000))
