@@ -1,6 +1,9 @@
 // How an image of the API is shown: <img> elements, captions, HTML to copy.
 
-import { make } from './dom.js';
+import { make, sleep } from './dom.js';
+
+const MAX_TRIES = 8; // while the service is busy or unreachable
+const MAX_PAUSE = 60; // seconds between two tries
 
 const dates = new Intl.DateTimeFormat(undefined, {
   dateStyle: 'medium',
@@ -24,7 +27,29 @@ function asWebP([uri, width]) {
 
 const makeSrcset = (all) => all.map(([uri, width]) => `${uri} ${width}w`).join(', ');
 
-// Return an <img> that loads the WebP of the best size, and the JPEG if that fails.
+// Load the WebP of the best size, the JPEG if that fails, and both again after a pause,
+// as long as the element is in the document.
+async function load(element, all) {
+  const versions = all.length > 1 ? [all.map(asWebP), all] : [all];
+  for (let tries = 1; tries <= MAX_TRIES; tries += 1) {
+    for (const version of versions) {
+      if (all.length > 1) {
+        element.srcset = makeSrcset(version);
+      }
+      element.src = all[0][0];
+      await new Promise((resolve) =>
+        element.addEventListener('error', resolve, { once: true }),
+      );
+    }
+    // At random, so that the pictures of a page don't all come at once.
+    await sleep(Math.min(MAX_PAUSE, 2 ** tries) * (500 + 500 * Math.random()));
+    if (!element.isConnected) {
+      return;
+    }
+  }
+}
+
+// Return an <img> that loads the image in the best size.
 export function makePicture(image, sizes, attributes) {
   const alt = `Picture of ${dimensions(image)} pixels, uploaded ${uploaded(image)}`;
   const [width, height] = image.size;
@@ -32,11 +57,8 @@ export function makePicture(image, sizes, attributes) {
   const element = make('img', { ...attributes, alt, width, height });
   if (all.length > 1) {
     element.sizes = sizes;
-    element.srcset = makeSrcset(all.map(asWebP));
-    const useJpeg = () => (element.srcset = makeSrcset(all));
-    element.addEventListener('error', useJpeg, { once: true });
   }
-  element.src = all[0][0];
+  load(element, all);
   return element;
 }
 

@@ -15,7 +15,7 @@ from playwright.sync_api import (
 
 from ... import samples
 from ...servers import HOST, RedisServer, Server, free_port, until
-from .window import BEARER, TOKEN, Windows, scroll_to_end, seed
+from .window import BEARER, TOKEN, Window, Windows, scroll_to_end, seed
 
 pytestmark = pytest.mark.browser
 
@@ -151,6 +151,38 @@ def test_next_page_does_not_scroll(windows: Windows, server: Server) -> None:
     assert len(held) == 1
 
 
+class Outage:
+    """Answers requests of pictures with 503 until it is over."""
+
+    def __init__(self, window: Window) -> None:
+        self.is_over = False
+        self._page = window.page
+        self._requests = 0
+        self._page.add_init_script(
+            """window.failures = 0;
+            addEventListener('error', ({ target }) => {
+                failures += target instanceof HTMLImageElement ? 1 : 0;
+            }, true);"""
+        )
+        self._page.route('**/*.{jpeg,webp}', self._answer)
+
+    def _answer(self, route: Route) -> None:
+        if self.is_over or route.request.resource_type != 'image':
+            route.continue_()
+        else:
+            self._requests += 1
+            route.fulfill(status=503, headers={'Retry-After': '1'}, body='')
+
+    def wait_for_failures(self, count: int) -> None:
+        """Wait until the browser has failed to load so many pictures."""
+        until(lambda: self._page.evaluate('failures') == count)
+
+    def count_requests(self) -> int:
+        # Requests are answered in order.
+        self._page.evaluate("fetch('/static/icon.svg').then((icon) => icon.text())")
+        return self._requests
+
+
 def test_image_deleted_without_an_event(windows: Windows, server: Server) -> None:
     ids = seed(server, 150, (300, 200))
     window = windows()
@@ -184,6 +216,59 @@ def test_jpeg_is_shown_if_webp_fails(windows: Windows, server: Server) -> None:
     window.page.reload()
     picture = window.page.locator('.card img.there')
     assert picture.evaluate('image => image.currentSrc').endswith('.jpeg')
+
+
+@pytest.mark.parametrize(
+    ('size', 'formats'), [((1600, 1000), ['webp', 'jpeg']), ((100, 60), ['jpeg'])]
+)
+def test_picture_is_loaded_again_after_an_outage(
+    windows: Windows, server: Server, size: tuple[int, int], formats: list[str]
+) -> None:
+    server.upload(samples.photo(*size))
+    window = windows()
+    outage = Outage(window)
+    window.page.reload()
+    outage.wait_for_failures(len(formats))
+    outage.is_over = True
+    picture = window.page.locator('.card img.there')
+    source = str(picture.evaluate('image => image.currentSrc'))
+    assert source.endswith(formats[0])
+
+
+def test_failed_picture_is_loaded_a_limited_number_of_times(
+    windows: Windows, server: Server
+) -> None:
+    server.upload(samples.photo(100, 60))
+    window = windows()
+    outage = Outage(window)
+    window.page.clock.install()
+    window.page.reload()
+    for tries in range(1, 9):
+        outage.wait_for_failures(tries)
+        window.page.clock.fast_forward(60_000)
+    window.page.clock.fast_forward(600_000)
+    assert outage.count_requests() == 8
+
+
+def test_failed_picture_is_not_loaded_after_its_removal(
+    windows: Windows, server: Server
+) -> None:
+    image = server.upload(samples.photo(100, 60))
+    window = windows()
+    outage = Outage(window)
+    window.page.clock.install()
+    window.page.reload()
+    outage.wait_for_failures(1)
+    window.page.evaluate(
+        """async (id) => {
+            const { collection } = await import('/static/collection.js');
+            collection.remove(id);
+        }""",
+        image['id'],
+    )
+    expect(window.cards).to_have_count(0)
+    window.page.clock.fast_forward(600_000)
+    assert outage.count_requests() == 1
 
 
 def test_images_are_shown_without_an_event_stream(
