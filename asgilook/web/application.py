@@ -17,12 +17,12 @@ from ..concurrency import in_task
 from ..config import Config
 from ..errors import AsgilookError
 from .access_log import log_request
-from .asgi_types import HeaderBlock, Receive, Scope, Send, SharedHeaders
+from .asgi_types import Event, HeaderBlock, Receive, Scope, Send, SharedHeaders
 from .lifespan import Draining
 from .problems import problem_response
 from .record import REJECTION_KEY, SCOPE_KEY, Identifiable, Record
 from .upgrade import close_after_upgrade
-from .uploads import GuardedBody, without_body
+from .uploads import GuardedBody
 
 log = logging.getLogger(__name__)
 
@@ -106,7 +106,7 @@ class Application(falcon.asgi.App[falcon.asgi.Request, falcon.asgi.Response]):
     ) -> None:
         await in_task()
         if scope['method'] in _BODILESS:
-            receive = without_body(receive)
+            receive = _without_body(receive)
         else:
             receive = GuardedBody(
                 receive, self._config.max_upload_size, self._config.body_timeout
@@ -202,3 +202,23 @@ class Responder:
         if record.returns_id or record.status >= 500:
             return ((b'x-request-id', record.request_id),)
         return ()
+
+
+def _without_body(receive: Receive) -> Receive:
+    """Return a `receive` for a request whose body means nothing (RFC 9110, 9.3.1).
+
+    Falcon waits for the first event before it responds, and the client may never send
+    the body that it has announced.
+    """
+    is_first = True
+
+    async def receive_disconnect() -> Event:
+        nonlocal is_first
+        if is_first:
+            is_first = False
+            return {'type': 'http.request', 'body': b'', 'more_body': False}
+        while (event := await receive())['type'] == 'http.request':
+            pass
+        return event
+
+    return receive_disconnect

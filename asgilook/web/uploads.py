@@ -136,26 +136,6 @@ def _in_units(length: int) -> str:
     return f'{math.ceil(length * 100 / MIB) / 100:g} MiB'
 
 
-def without_body(receive: Receive) -> Receive:
-    """Return a `receive` for a request whose body means nothing (RFC 9110, 9.3.1).
-
-    Falcon waits for the first event before it responds, and the client may never send
-    the body that it has announced.
-    """
-    is_first = True
-
-    async def receive_disconnect() -> Event:
-        nonlocal is_first
-        if is_first:
-            is_first = False
-            return {'type': 'http.request', 'body': b'', 'more_body': False}
-        while (event := await receive())['type'] == 'http.request':
-            pass
-        return event
-
-    return receive_disconnect
-
-
 class GuardedBody:
     """An ASGI `receive` that raises for a body that is slow, incomplete or endless.
 
