@@ -117,7 +117,8 @@ class Relay:
                 pubsub = await self._driver.subscribe(CHANNEL)
             await self._pass_on(pubsub, listener)
         except self._driver.reply_errors as ex:
-            self._log_rejection(ex)
+            if self._is_forbidden(ex):
+                self._log_rejection(ex)
             raise
         finally:
             await self._close(self._driver.disconnect)
@@ -161,6 +162,11 @@ class Relay:
         self._is_connected = True
         listener.on_connect()
 
+    def _is_forbidden(self, error: Exception) -> bool:
+        """Return whether the ACL of Redis excludes this user."""
+        is_reply = isinstance(error, self._driver.reply_errors)
+        return is_reply and 'permission' in str(error)
+
     def _log_rejection(self, error: Exception) -> None:
         """Log the first of several rejections; `_set_connected` logs their end."""
         if not self._is_rejected:
@@ -175,8 +181,7 @@ class Relay:
         self._is_connected = False
         self._outbox.clear()
         # A rejection is logged by `_connect`.
-        is_rejected = isinstance(error, self._driver.reply_errors)
-        if not is_rejected and not self._stopping.is_set():
+        if not self._is_forbidden(error) and not self._stopping.is_set():
             self._is_lost = True
             reason = str(error) or type(error).__name__
             log.warning(

@@ -21,7 +21,10 @@ from ..virtual_time import VIRTUAL_TIME
 
 LOST = 'WARNING Redis unavailable (connection closed): events stay within their worker'
 RECONNECTED = 'WARNING Redis is available again: events are shared between workers'
-REJECTED = 'WARNING Redis rejected pub/sub (x): events stay within their worker'
+FORBIDDEN = 'NOPERM this user has no permissions to access a channel'
+REJECTED = (
+    f'WARNING Redis rejected pub/sub ({FORBIDDEN}): events stay within their worker'
+)
 ACCEPTED = 'WARNING Redis accepts pub/sub: events are shared between workers'
 
 
@@ -214,7 +217,7 @@ async def test_events_are_forbidden(
             assert redis.command('ACL', 'SETUSER', 'default', permit) == 'OK'
             await listener.until('connected')
     rejected, accepted = logged(caplog)
-    assert re.sub(r'\(.*\)', '(x)', rejected) == REJECTED
+    assert re.sub(r'\(.*\)', f'({FORBIDDEN})', rejected) == REJECTED
     assert 'permission' in rejected
     assert accepted == ACCEPTED
 
@@ -351,7 +354,7 @@ class TestFailures:
 async def test_rejections_are_logged_once(
     listener: Recorder, caplog: pytest.LogCaptureFixture
 ) -> None:
-    error = aioredis.ReplyError('x')
+    error = aioredis.ReplyError(FORBIDDEN)
     driver = FakeDriver(error, OSError(), error)
     async with faked(driver, listener):
         await listener.until('connected')
@@ -362,7 +365,7 @@ async def test_rejections_are_logged_once(
 async def test_rejection_after_a_loss(
     listener: Recorder, caplog: pytest.LogCaptureFixture
 ) -> None:
-    driver = FakeDriver(None, aioredis.ReplyError('x'))
+    driver = FakeDriver(None, aioredis.ReplyError(FORBIDDEN))
     async with faked(driver, listener):
         await listener.until('connected')
         driver.pubsubs[0].queue.put_nowait(ConnectionResetError('connection closed'))
@@ -376,7 +379,7 @@ async def test_rejection_on_an_open_connection(
 ) -> None:
     async with faked(driver, listener) as relay:
         await listener.until('connected')
-        driver.pubsubs[0].ping_error = aioredis.ReplyError('x')
+        driver.pubsubs[0].ping_error = aioredis.ReplyError(FORBIDDEN)
         assert relay.send(b'message')
         await listener.until('connected', 'disconnected', 'connected')
     assert logged(caplog) == [REJECTED, ACCEPTED]
