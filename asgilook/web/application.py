@@ -105,17 +105,19 @@ class Application(falcon.asgi.App[falcon.asgi.Request, falcon.asgi.Response]):
         self, scope: Scope, receive: Receive, responder: Responder
     ) -> None:
         await in_task()
-        if scope['method'] in _BODILESS:
-            receive = _without_body(receive)
-        else:
+        has_body = scope['method'] not in _BODILESS
+        if has_body:
             receive = GuardedBody(
                 receive, self._config.max_upload_size, self._config.body_timeout
             ).receive
+        first = {'type': 'http.request', 'body': b'', 'more_body': has_body}
         if not scope['query_string'].isascii():
             query = quote_from_bytes(scope['query_string'], safe="%&=+,;:/?@!$'()*")
             scope = {**scope, 'query_string': query.encode()}
         try:
-            await super().__call__(scope, receive, responder.send)
+            await super().__call__(
+                scope, _starting_with(first, receive), responder.send
+            )
         except asyncio.CancelledError:
             # NOTE(shutdown): a server cancels the requests that outlast its limit for
             # a graceful shutdown. Nothing else in the package handles cancellation.
@@ -204,21 +206,18 @@ class Responder:
         return ()
 
 
-def _without_body(receive: Receive) -> Receive:
-    """Return a `receive` for a request whose body means nothing (RFC 9110, 9.3.1).
+def _starting_with(first: Event, receive: Receive) -> Receive:
+    """Return a `receive` that returns `first` before it waits for the client.
 
-    Falcon waits for the first event before it responds, and the client may never send
-    the body that it has announced.
+    Falcon receives the first event before any middleware runs, where no handler would
+    see an exception, and where the server would answer `Expect: 100-continue`. And a
+    client may never send the body that it has announced.
     """
-    is_first = True
+    events = iter([first])
 
-    async def receive_disconnect() -> Event:
-        nonlocal is_first
-        if is_first:
-            is_first = False
-            return {'type': 'http.request', 'body': b'', 'more_body': False}
-        while (event := await receive())['type'] == 'http.request':
-            pass
-        return event
+    async def receive_next() -> Event:
+        for event in events:
+            return event
+        return await receive()
 
-    return receive_disconnect
+    return receive_next

@@ -139,17 +139,13 @@ def _in_units(length: int) -> str:
 class GuardedBody:
     """An ASGI `receive` that raises for a body that is slow, incomplete or endless.
 
-    Falcon receives the first event before any middleware runs, where no handler would
-    see an exception, and where the server would answer `Expect: 100-continue`. So the
-    first event is an empty one, created here. Falcon's own stream treats a disconnect
-    as the end of the body.
+    Falcon's own stream treats a disconnect as the end of the body.
     """
 
     def __init__(self, receive: Receive, limit: int, timeout: float) -> None:
         self._receive = receive
         self._limit = limit
         self._timeout = timeout
-        self._is_first = True
         self._started: float | None = None
         self._received = 0
         self._ended = False
@@ -159,9 +155,6 @@ class GuardedBody:
 
         Raises `BodyTimeout`, `UploadTooLarge`, or `InvalidRequest` for a disconnect.
         """
-        if self._is_first:
-            self._is_first = False
-            return {'type': 'http.request', 'body': b'', 'more_body': True}
         if self._ended:
             return await self._receive()
         if self._started is None:
